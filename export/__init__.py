@@ -1,0 +1,10 @@
+"""Export: a trained network becomes a bundle of verified ONNX files, fp32 and int8, in several layouts."""
+
+from fastzoo.errors import require
+
+for _module in ("torch", "onnx", "safetensors"):
+    require(_module, extra="export", purpose="fastzoo.export")
+
+from fastzoo.export.pipeline import export  # noqa: E402
+
+__all__ = ["export"]

@@ -1,0 +1,46 @@
+"""What a file needs to be used without its bundle, written into the ONNX file's own metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from fastzoo.export.network import Network
+from onnx import helper
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What goes in and what comes out: names in order, units in the channel names, samples per second."""
+
+    name: str
+    labels: tuple[str, ...]
+    channels: tuple[str, ...]
+    rate: float
+
+
+def inscribe(
+    model: onnx.ModelProto, contract: Contract, network: Network, layout: str, precision: str, quantization: str
+) -> None:
+    """Write the contract into ``metadata_props``; lists and numbers as JSON."""
+    properties: dict[str, Any] = {
+        "name": contract.name,
+        "labels": contract.labels,
+        "channels": contract.channels,
+        "rate": contract.rate,
+        "steps": network.steps,
+        "mean": [float(f"{value:.6g}") for value in network.mean],
+        "std": [float(f"{value:.6g}") for value in network.std],
+        "layout": layout,
+        "precision": precision,
+        "quantization": quantization,
+    }
+    helper.set_model_props(
+        model,
+        {
+            f"fastzoo.{key}": value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+            for key, value in properties.items()
+        },
+    )

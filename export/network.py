@@ -1,0 +1,110 @@
+"""A trained classifier as plain arrays, the form all graphs are built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from fastzoo.errors import ExportError
+from fastzoo.nn import SequenceClassifier
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """FastGRNN's weights; zeta and nu after their sigmoid."""
+
+    w: tuple[Floats, ...]  # ([D, H],) or ([D, r], [r, H])
+    u: tuple[Floats, ...]  # ([H, H],) or ([H, r], [r, H])
+    bias_gate: Floats  # [H]
+    bias_update: Floats  # [H]
+    zeta: float
+    nu: float
+    gate_nonlinearity: str
+    update_nonlinearity: str
+
+    @property
+    def input_size(self) -> int:
+        """D, features per step."""
+        return len(self.w[0])
+
+    @property
+    def hidden_size(self) -> int:
+        """H, size of the state."""
+        return len(self.bias_gate)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Normalisation, cell, pooling and head for windows of ``steps`` steps."""
+
+    mean: Floats  # [D]
+    std: Floats  # [D]
+    cell: Cell
+    head_weight: Floats  # [H, C]
+    head_bias: Floats  # [C]
+    pool: int
+    steps: int
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of logits."""
+        return len(self.head_bias)
+
+    def unit_zeta(self) -> Network:
+        """The same function with zeta = 1, where nu = 0; unchanged otherwise.
+
+        Write h = zeta g. Then h' = zeta (1 - z) c + z h becomes g' = (1 - z) c + z g: two operators fewer a step, a
+        state bounded by 1, and the form of a GRU. U and the head, which read h, absorb the factor.
+        """
+        cell = self.cell
+        if cell.nu != 0 or cell.zeta == 1:
+            return self
+        zeta = np.float32(cell.zeta)
+        u = (cell.u[0] * zeta, *cell.u[1:])
+        return replace(self, cell=replace(cell, u=u, zeta=1.0), head_weight=self.head_weight * zeta)
+
+    def parameters(self) -> list[Floats]:
+        """All trained numbers: the factors, the biases and the head (normalisation and scalars not counted)."""
+        cell = self.cell
+        return [*cell.w, *cell.u, cell.bias_gate, cell.bias_update, self.head_weight, self.head_bias]
+
+    def macs(self) -> int:
+        """Multiply-accumulates of the matrix products for one window."""
+        step = sum(factor.size for factor in (*self.cell.w, *self.cell.u))
+        return self.steps * step + self.head_weight.size
+
+
+def from_torch(net: SequenceClassifier, steps: int) -> Network:
+    """The arrays of a torch classifier for windows of ``steps`` steps.
+
+    Raises:
+        ExportError: a weight is NaN or infinite, or there are fewer steps than pooled states.
+    """
+    if steps < net.pool:
+        raise ExportError(f"windows of {steps} steps are shorter than the {net.pool} states the head pools over")
+    bad = [name for name, value in net.state_dict().items() if not value.isfinite().all()]
+    if bad:
+        raise ExportError(f"the network has NaN or infinite weights in {', '.join(bad)}; train it again")
+
+    def array(tensor: Tensor) -> Floats:
+        return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
+
+    rnn = net.rnn
+    cell = Cell(
+        w=tuple(array(factor) for factor in rnn.w),
+        u=tuple(array(factor) for factor in rnn.u),
+        bias_gate=array(rnn.bias_gate),
+        bias_update=array(rnn.bias_update),
+        zeta=float(rnn.zeta.detach()),
+        nu=float(rnn.nu.detach()),
+        gate_nonlinearity=rnn.gate_nonlinearity,
+        update_nonlinearity=rnn.update_nonlinearity,
+    )
+    return Network(
+        array(net.mean), array(net.std), cell, array(net.head.weight.T), array(net.head.bias), net.pool, steps
+    )

@@ -1,0 +1,146 @@
+"""What can be exported: a torch classifier, a checkpoint folder, or a run of several seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from fastzoo.export.contract import Contract
+
+from fastzoo import data
+from fastzoo.data import Dataset
+from fastzoo.errors import DataError, ExportError
+from fastzoo.nn import SequenceClassifier
+from fastzoo.train import checkpoint, seeds
+
+CALIBRATION_WINDOWS = 512  # min-max ranges hardly move beyond this many
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and all that is known about it."""
+
+    net: SequenceClassifier
+    contract: Contract
+    steps: int
+    dataset: Dataset | None = None
+    training: Mapping[str, Any] | None = None
+    environment: Mapping[str, str] | None = None
+    data_sha256: str | None = None
+    seed: int | None = None
+    siblings: Mapping[int, SequenceClassifier] = field(default_factory=dict)  # the networks of all seeds
+    bundle: Mapping[str, str] = field(default_factory=dict)  # what the recipe says about the published bundle
+
+
+def resolve(
+    source: SequenceClassifier | str | os.PathLike[str],
+    name: str | None,
+    folder: Path,
+    dataset: Dataset | str | None,
+    labels: Sequence[str] | None,
+    channels: Sequence[str] | None,
+    rate: float | None,
+    calibration: npt.NDArray[Any] | None,
+) -> Source:
+    """Collect what the exporter needs from its arguments; what is given beats what a checkpoint or data set says.
+
+    Raises:
+        ExportError: labels, channels or windows do not fit the network, or windows are missing.
+        TrainingError: the checkpoint is missing or damaged.
+    """
+    found: Source | None = None
+    if not isinstance(source, SequenceClassifier):
+        found = _from_checkpoint(Path(source), dataset)
+        source, dataset = found.net, found.dataset
+    elif isinstance(dataset, str):
+        dataset = data.load(dataset)
+    if dataset is not None:
+        labels, channels = labels or dataset.classes, channels or dataset.channels
+        rate, steps = rate or dataset.rate, dataset.x.shape[1]
+    elif found is not None:
+        labels, channels = labels or found.contract.labels, channels or found.contract.channels
+        rate, steps = rate or found.contract.rate, found.steps
+    elif calibration is not None and calibration.ndim == 3:
+        steps = calibration.shape[1]
+    else:
+        raise ExportError("windows are needed: give `calibration` [n, T, D] or `dataset`")
+    inputs, classes = source.rnn.input_size, source.head.out_features
+    contract = Contract(
+        name or (found.bundle.get("name") if found else None) or folder.name,
+        tuple(labels or (f"class_{i}" for i in range(classes))),
+        tuple(channels or (f"channel_{i}" for i in range(inputs))),
+        float(rate or 1.0),
+    )
+    if len(contract.labels) != classes or len(set(contract.labels)) != classes:
+        raise ExportError(f"the network has {classes} classes, but {len(set(contract.labels))} different labels")
+    if len(contract.channels) != inputs:
+        raise ExportError(f"the network takes {inputs} channels, but {len(contract.channels)} are named")
+    if found is None:
+        return Source(source, contract, steps, dataset)
+    return replace(found, contract=contract, steps=steps, dataset=dataset)
+
+
+def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
+    run = seeds.load(folder) if seeds.is_run(folder) else None
+    saved = checkpoint.load(run.chosen_folder if run else folder)
+    if dataset is None:
+        try:
+            dataset = data.load(saved.data["id"])
+        except DataError:
+            dataset = None  # the data set is not at hand: the caller's calibration windows must do
+    elif isinstance(dataset, str):
+        dataset = data.load(dataset)
+    if dataset is not None:
+        settings = saved.training["settings"]
+        dataset = dataset.with_validation(settings["validation_fraction"], settings["validation_seed"])
+    siblings = {seed: checkpoint.load(path).net for seed, path in run.folders.items()} if run else {}
+    contract = Contract(
+        folder.name, tuple(saved.data["classes"]), tuple(saved.data["channels"]), float(saved.data["rate"])
+    )
+    training = {key: value for key, value in saved.training.items() if key != "bundle"}
+    about = saved.training.get("bundle", {})
+    return Source(
+        saved.net,
+        contract,
+        int(saved.data["steps"]),
+        dataset,
+        training,
+        saved.environment,
+        str(saved.data["sha256"]),
+        int(saved.training["settings"]["seed"]),
+        siblings,
+        about,
+    )
+
+
+def calibration_windows(source: Source, given: npt.NDArray[Any] | None) -> npt.NDArray[np.float32]:
+    """Windows [n, T, D] on which activation ranges are found: the given ones, or evenly from the training split.
+
+    Raises:
+        ExportError: there are none, they do not fit, hold NaN, or are all the same.
+    """
+    if given is None:
+        if source.dataset is None:
+            raise ExportError(
+                "calibration windows are needed, and the data set of the checkpoint is not at hand: "
+                "prepare it, or give `calibration` [n, T, D] in raw units"
+            )
+        train = source.dataset.train.x
+        given = train[:: -(-len(train) // CALIBRATION_WINDOWS)]
+    shape = (source.steps, source.net.rnn.input_size)
+    x = np.asarray(given)
+    if x.ndim != 3 or len(x) == 0 or x.shape[1:] != shape:
+        raise ExportError(f"calibration windows must be [n, {shape[0]}, {shape[1]}], not {list(x.shape)}")
+    if x.dtype.kind not in "fiu":
+        raise ExportError(f"calibration windows must be numbers, not {x.dtype}")
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if not np.isfinite(x).all():
+        raise ExportError(f"calibration window {int(np.argwhere(~np.isfinite(x))[0, 0])} holds NaN or infinity")
+    if (x == x[0, 0]).all():
+        raise ExportError("the calibration windows are constant: no range can be found; give real recordings")
+    return x

@@ -1,0 +1,91 @@
+"""A model zoo of kilobyte-sized recurrent classifiers for sensor streams.
+
+>>> import fastzoo
+>>> model = fastzoo.load("fastgrnn-har-int8")
+>>> model.predict(x)  # x [T, D] in raw units, or [N, T, D]
+
+``fastzoo.nn``, ``fastzoo.train`` and ``fastzoo.export`` fill the zoo; they need ``fastzoo[train]`` and
+``fastzoo[export]``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from fastzoo.errors import FastzooError
+
+if TYPE_CHECKING:
+    from fastzoo.model import Model
+
+__all__ = ["FastzooError", "__version__", "info", "list_models", "load"]
+
+__version__ = "0.1.0"
+
+_LAZY = ("data", "export", "nn", "train")  # imported on first use: a board has neither torch nor onnx
+
+
+def load(name: str | os.PathLike[str], layout: str = "auto", precision: str = "auto") -> Model:
+    """Load a model, ready to predict.
+
+    Args:
+        name: a registered name (see :func:`list_models`), or the folder of a bundle. Text with a slash in it, and the
+            name of a folder that holds a bundle, mean the folder.
+        layout: ``"fused"``, ``"scan"`` or ``"unrolled"``; ``"auto"`` takes the fastest one measured.
+        precision: ``"fp32"`` or ``"int8"``, for a folder; ``"auto"`` takes int8 if the bundle has it. A registered
+            name says its precision itself.
+
+    Raises:
+        UnknownModelError: no model has this name.
+        RegistryError: a registry is damaged.
+        BundleError: the bundle is missing, damaged, or lacks the layout or precision.
+    """
+    from fastzoo import registry
+    from fastzoo.model import Model
+
+    entry, folder = registry.locate(name, precision)
+    return Model(folder, entry["precision"], layout)
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    dataset: str | None = None,
+    cell: str | None = None,
+    precision: str | None = None,
+    max_bytes: int | None = None,
+) -> list[str]:
+    """The names of the models that fit, in natural order.
+
+    Args:
+        pattern: a name with ``*``, ``?`` and ``[...]`` as in file names, ``"*-har-*"``.
+        dataset: id of the data set it was trained on, ``"har"``.
+        cell: type of its cell, ``"fastgrnn"``.
+        precision: ``"fp32"`` or ``"int8"``.
+        max_bytes: the most that its weights may take.
+
+    Raises:
+        RegistryError: a registry is damaged.
+    """
+    from fastzoo import registry
+
+    found = registry.models(pattern, dataset=dataset, cell=cell, precision=precision, max_bytes=max_bytes)
+    return [entry["name"] for entry in found]
+
+
+def info(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the registry says about a model, or the same about the bundle in a folder; errors as in :func:`load`."""
+    from fastzoo import registry
+
+    return registry.locate(name)[0]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"fastzoo.{name}")
+    raise AttributeError(f"module 'fastzoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,72 @@
+"""The command line: one module per command, each of which imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from fastzoo import FastzooError, __version__
+from fastzoo.cli.bench import bench
+from fastzoo.cli.data import app as data
+from fastzoo.cli.eval_ import eval_
+from fastzoo.cli.info import info
+from fastzoo.cli.list_ import list_
+from fastzoo.cli.predict import predict
+from fastzoo.cli.register import register
+
+app = typer.Typer(
+    name="fastzoo",
+    help="A zoo of kilobyte-sized recurrent classifiers for sensor streams.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("list")(list_)
+app.command("info")(info)
+app.command("predict")(predict)
+app.command("eval")(eval_)
+app.command("bench")(bench)
+app.command("register")(register)
+app.add_typer(data, name="data")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fastzoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A zoo of kilobyte-sized recurrent classifiers for sensor streams.
+
+    Example: fastzoo list; fastzoo predict fastgrnn-har-int8 window.csv
+    """
+
+
+def main() -> None:
+    """Run the command line; the exit status is 1 for an error of fastzoo's, 2 for wrong usage, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not hide the message
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except FastzooError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

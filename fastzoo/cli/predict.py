@@ -1,0 +1,50 @@
+"""``fastzoo predict``: labels for a recording in a file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fastzoo.cli import _console
+
+
+def predict(
+    name: _console.Name,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Samples in raw units: .npy or .npz (array x), one window T x D or windows N x T x D; "
+            ".csv, T rows of D columns; - reads CSV from standard input.",
+            show_default=False,
+        ),
+    ],
+    proba: Annotated[bool, typer.Option("--proba", help="Print the probability of every label too.")] = False,
+    layout: _console.Layout = "auto",
+    as_json: _console.AsJson = False,
+) -> None:
+    """Classify the window or windows in a file; one line per window.
+
+    Example: fastzoo predict fastgrnn-har-int8 window.csv --proba
+    """
+    import fastzoo
+    from fastzoo.cli import _recording
+
+    model = fastzoo.load(name, layout)
+    x = _recording.read(file, model.bundle.input.channels)
+    probabilities = model.predict_proba(x).reshape(-1, len(model.labels))  # [N, C]
+    labels = [model.labels[best] for best in probabilities.argmax(axis=1)]
+    if as_json:
+        windows = [
+            {"label": label, "probabilities": dict(zip(model.labels, map(float, row), strict=True))}
+            for label, row in zip(labels, probabilities, strict=True)
+        ]
+        _console.print_json({"model": model.name, "layout": model.layout, "windows": windows})
+    elif proba:
+        table = _console.table("predicted", *model.labels, right=model.labels)
+        for label, row in zip(labels, probabilities, strict=True):
+            table.add_row(label, *(f"{value:.4f}" for value in row))
+        _console.console().print(table)
+    else:
+        typer.echo("\n".join(labels))

@@ -1,0 +1,190 @@
+"""``har``: windows cut from the HAPT recordings, downloaded from the UCI archive (data set 341).
+
+The archive holds, below ``RawData/``, one text file per sensor and experiment (``acc_exp01_user01.txt``, three numbers
+a line, 50 lines a second) and ``labels.txt`` (experiment, user, activity, first and last sample, counted from 1).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastzoo.data.archive import Archive
+from fastzoo.data.download import local_copy
+from fastzoo.data.prepared import TEST, TRAIN, Dataset, data_folder, read
+from fastzoo.errors import DataError
+
+URL = (
+    "https://archive.ics.uci.edu/static/public/341/"
+    "smartphone+based+recognition+of+human+activities+and+postural+transitions.zip"
+)
+URL_VARIABLE = "FASTZOO_HAPT_URL"
+# Nobody publishes a digest of the zip; what counts, and what is checked, is Dataset.sha256 of the windows.
+SHA256 = "4f4fa4d9fb7dcea64ca90876a01bbdfdc0240509e34ecf5ca3d8d979330239a4"
+
+CLASSES = ("walking", "walking_upstairs", "walking_downstairs", "sitting", "standing", "laying")
+CHANNELS = ("acc_x [g]", "acc_y [g]", "acc_z [g]", "gyro_x [rad/s]", "gyro_y [rad/s]", "gyro_z [rad/s]")
+RATE = 50.0
+STEPS, HOP = 128, 64
+ACTIVITIES = 12  # six in CLASSES, then six transitions between postures
+TEST_USERS = (2, 4, 9, 10, 12, 13, 18, 20, 24)  # the official split
+
+# One step of the sensors. The text files print its multiples with rounding errors that vary; on the grid they vanish.
+GRID = np.repeat([1 / 720, np.deg2rad(0.0175)], 3)  # g, rad/s
+INT16 = (-32768, 32767)  # the sensors' range in steps
+
+MAX_ARCHIVE = 512 << 20  # bytes; the official zip has 80 MB, its largest member less than 2 MB
+MAX_MEMBER = 8 << 20
+REMEDY = (
+    f"Try again later, or download the zip of UCI data set 341 another way and set {URL_VARIABLE} to its address "
+    "(a file:// address is allowed)"
+)
+
+Signal = npt.NDArray[np.float32]
+
+
+class Segment(NamedTuple):
+    """One row of ``labels.txt``; ``first`` and ``last`` count samples from 1, both inclusive."""
+
+    experiment: int
+    user: int
+    activity: int
+    first: int
+    last: int
+
+
+def fetch(url: str | None = None, verify: bool = True, progress: bool = True) -> Path:
+    """Download HAPT, cut the windows and write ``har.npz`` into the data folder; nothing to do if it is there.
+
+    Args:
+        url: where the zip is, ``http(s)://`` or ``file://``; default ``$FASTZOO_HAPT_URL``, else the UCI archive.
+        verify: refuse windows whose digest is not the known one.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The path of ``har.npz``.
+
+    Raises:
+        DataError: the download fails, is not HAPT, has other windows than expected, or cannot be written.
+        MissingExtraError: pooch is not installed.
+    """
+    folder = data_folder()
+    if _is_prepared(path := folder / "har.npz", verify):
+        return path
+    url = url or os.environ.get(URL_VARIABLE) or URL
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".hapt-", dir=folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot write to {folder}: {error.strerror}. Set FASTZOO_DATA to a folder with space and write permission"
+        ) from error
+    with scratch as name:
+        data = read_zip(local_copy(url, Path(name) / "hapt.zip", MAX_ARCHIVE, REMEDY, progress), source=url)
+    if verify and data.sha256 != SHA256:
+        raise DataError(
+            f"the windows cut from {url} have the digest {data.sha256}, expected {SHA256}: these are not the "
+            "recordings that this version of fastzoo knows. To use them nevertheless pass verify=False "
+            "(--no-verify on the command line)"
+        )
+    return data.save(folder)
+
+
+def _is_prepared(path: Path, verify: bool) -> bool:
+    if not path.exists():
+        return False
+    try:
+        data = read(path)
+    except DataError:
+        return False  # damaged: fetch it again
+    return data.sha256 == SHA256 or not verify
+
+
+def read_zip(path: str | os.PathLike[str], source: str | None = None) -> Dataset:
+    """Cut the windows of ``har`` from the zip of HAPT.
+
+    A window is 128 samples, the next begins 64 later, and none leaves its labelled segment. Rows stand in the order
+    of ``labels.txt``; ``group`` is the user.
+
+    Args:
+        path: the zip.
+        source: where it came from, for the errors; default ``path``.
+
+    Raises:
+        DataError: this is not a zip, it is damaged, or it is not HAPT.
+    """
+    source = source or os.fspath(path)
+    with Archive(path, source, REMEDY) as archive:
+        segments = _segments(archive)
+        x, y, group = [], [], []
+        recording: tuple[int, Signal] | None = None
+        for segment in segments:
+            if recording is None or recording[0] != segment.experiment:
+                recording = segment.experiment, _recording(archive, segment)
+            for window in _windows(recording[1], segment):
+                x.append(window)
+                y.append(segment.activity - 1)
+                group.append(segment.user)
+    if not x:
+        raise DataError(f"labels.txt in {source} holds no segment of {STEPS} samples of {', '.join(CLASSES)}. {REMEDY}")
+    return Dataset(
+        id="har",
+        x=np.stack(x),
+        y=np.array(y, np.int64),
+        group=np.array(group, np.int64),
+        split=np.where(np.isin(group, TEST_USERS), TEST, TRAIN).astype(np.uint8),
+        classes=CLASSES,
+        channels=CHANNELS,
+        rate=RATE,
+    )
+
+
+def _segments(archive: Archive) -> list[Segment]:
+    """The segments of the six activities, in the order of the file."""
+    table = _table(archive, "labels.txt", len(Segment._fields))
+    segments = [Segment(*(int(value) for value in row)) for row in table]
+    for segment, row in zip(segments, table, strict=True):
+        if tuple(row) != segment or not (1 <= segment.activity <= ACTIVITIES and 1 <= segment.first <= segment.last):
+            raise DataError(
+                f"labels.txt has the row {row.tolist()}; expected experiment, user, activity 1..{ACTIVITIES}, "
+                f"first and last sample. {REMEDY}"
+            )
+    return [segment for segment in segments if segment.activity <= len(CLASSES)]
+
+
+def _recording(archive: Archive, segment: Segment) -> Signal:
+    """Both sensors of the segment's experiment, [T, 6]."""
+    suffix = f"exp{segment.experiment:02}_user{segment.user:02}.txt"
+    acc, gyro = (_table(archive, f"{sensor}_{suffix}", 3) for sensor in ("acc", "gyro"))
+    samples = min(len(acc), len(gyro))
+    grid = np.rint(np.hstack([acc[:samples], gyro[:samples]]) / GRID)
+    signal: Signal = (np.clip(grid, *INT16) * GRID).astype(np.float32)
+    return signal
+
+
+def _windows(signal: Signal, segment: Segment) -> Iterator[Signal]:  # each [STEPS, 6]
+    if segment.last > len(signal):
+        raise DataError(
+            f"labels.txt labels samples {segment.first} to {segment.last} of experiment {segment.experiment}, "
+            f"but its recording has {len(signal)}. {REMEDY}"
+        )
+    for start in range(segment.first - 1, segment.last - STEPS + 1, HOP):
+        yield signal[start : start + STEPS]
+
+
+def _table(archive: Archive, name: str, columns: int) -> npt.NDArray[np.float64]:
+    """A text file of numbers as [rows, columns]."""
+    values = archive.read(name, MAX_MEMBER).split()
+    try:
+        table = np.array(values, np.float64).reshape(-1, columns)
+    except ValueError as error:
+        raise DataError(f"{name} is not a table of {columns} numbers a line ({error}). {REMEDY}") from error
+    if not np.isfinite(table).all():
+        raise DataError(f"{name} holds NaN or infinity. {REMEDY}")
+    return table

@@ -1,0 +1,77 @@
+"""A recurrent cell, pooling over its last states, and a linear head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastzoo.nn.fastgrnn import FastGRNN
+
+
+class SequenceClassifier(nn.Module):
+    """Raw sensor windows in, logits out.
+
+    Args:
+        rnn: the recurrent module (``batch_first=False``).
+        num_classes: C.
+        pool: K, the mean of the last K states is classified; 1 = the last state alone.
+
+    Normalisation is part of the network: ``mean`` and ``std`` (per channel, buffers [D]) are set from training data
+    by :meth:`set_normalisation`, and exported with the rest.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, rnn: FastGRNN, num_classes: int, pool: int = 1) -> None:
+        super().__init__()
+        if rnn.batch_first:
+            raise ValueError("SequenceClassifier turns [N, T, D] around itself: build the rnn with batch_first=False")
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, not {num_classes}")
+        if pool < 1:
+            raise ValueError(f"pool must be at least 1, not {pool}")
+        self.rnn = rnn
+        self.pool = pool
+        self.head = nn.Linear(rnn.hidden_size, num_classes)
+        self.register_buffer("mean", torch.zeros(rnn.input_size))
+        self.register_buffer("std", torch.ones(rnn.input_size))
+
+    def set_normalisation(self, x: Tensor) -> None:
+        """Take mean and standard deviation per channel from windows ``x [N, T, D]``; a constant channel keeps std 1."""
+        self.mean.copy_(x.mean(dim=(0, 1)))
+        std = x.std(dim=(0, 1))
+        self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x [N, T, D]`` in raw units -> logits [N, C]."""
+        steps = x.shape[1]
+        if self.pool > steps:
+            raise ValueError(f"pool = {self.pool} states, but the windows have {steps} steps")
+        states, _ = self.rnn(((x - self.mean) / self.std).transpose(0, 1))  # [T, N, H]
+        logits: Tensor = self.head(states[-self.pool :].mean(dim=0))
+        return logits
+
+    def config(self) -> dict[str, Any]:
+        """What :meth:`from_config` needs to build this network again, without its weights; JSON-able."""
+        return {"cell": self.rnn.config(), "num_classes": self.head.out_features, "pool": self.pool}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SequenceClassifier:
+        """A network with fresh weights from :meth:`config`.
+
+        Raises:
+            ValueError: the cell is unknown, or an argument is missing, unknown or out of range.
+        """
+        cell = dict(config["cell"])
+        if (kind := cell.pop("type", None)) not in CELLS:
+            raise ValueError(f"unknown cell {kind!r}; known are {', '.join(CELLS)}")
+        try:
+            return cls(CELLS[kind](**cell), num_classes=config["num_classes"], pool=config["pool"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the description of a classifier: {error}") from error
+
+
+CELLS: dict[str, type[FastGRNN]] = {"fastgrnn": FastGRNN}

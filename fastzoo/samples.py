@@ -1,0 +1,72 @@
+"""What a user hands to a model, turned into float32 windows, or refused with the reason."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastzoo.errors import InputError
+from fastzoo.records import Input
+
+UNREADABLE = (  # what np.load raises on files that are damaged or made to harm
+    OSError, ValueError, EOFError, AttributeError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def as_windows(x: npt.ArrayLike, expected: Input) -> tuple[npt.NDArray[Any], bool]:
+    """``x`` [T, D] or [N, T, D] as numbers [N, T, D], not yet float32, and whether it was a single window.
+
+    Raises:
+        InputError: the type is not real numbers, or the shape is not that of this model.
+    """
+    try:
+        array = np.asarray(x)
+    except (ValueError, TypeError, RuntimeError) as error:
+        # RuntimeError: a torch tensor that still carries its gradient
+        raise InputError(f"x cannot be made an array ({error}); {_wanted(expected)}") from None
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"x holds {array.dtype}, not real numbers; {_wanted(expected)}")
+    single = array.ndim == 2
+    if array.ndim not in (2, 3) or array.shape[-2:] != (expected.steps, len(expected.channels)):
+        raise InputError(f"x has the shape {list(array.shape)}; {_wanted(expected)}")
+    if not single and len(array) == 0:
+        raise InputError(f"x has no windows; {_wanted(expected)}")
+    return (array[np.newaxis] if single else array), single
+
+
+def as_float32(windows: npt.NDArray[Any], expected: Input, first: int = 0) -> npt.NDArray[np.float32]:
+    """``windows`` [n, T, D] as contiguous float32; ``first`` is the number of the first one, for the message.
+
+    Raises:
+        InputError: a sample is NaN, infinite, or too large for float32.
+    """
+    with np.errstate(over="ignore"):  # found below
+        samples = np.ascontiguousarray(windows, dtype=np.float32)
+    if not np.isfinite(samples).all():
+        window, step, channel = np.argwhere(~np.isfinite(samples))[0]
+        value = windows[window, step, channel]
+        what = f"{value:g}" + (", too large for float32," if np.isfinite(value) else "")
+        raise InputError(
+            f"x holds {what} in window {first + window}, step {step}, channel {expected.channels[channel]!r}; "
+            "replace missing samples before predicting"
+        )
+    return samples
+
+
+def _wanted(expected: Input) -> str:
+    steps, channels = expected.steps, len(expected.channels)
+    return (
+        f"this model takes windows of {steps} steps at {expected.rate:g} Hz with {channels} channel(s), "
+        f"x [{steps}, {channels}] or [N, {steps}, {channels}]: {shortened(expected.channels)}"
+    )
+
+
+def shortened(names: Sequence[str], most: int = 12) -> str:
+    """Names for a message: all of a few, both ends of many."""
+    shown = list(names) if len(names) <= most else [*names[: most - 1], "...", names[-1]]
+    return ", ".join(shown)

@@ -1,0 +1,134 @@
+"""Checkpoints: a folder with ``checkpoint.json`` and the weights it names (safetensors).
+
+The weights' file name carries their digest, and ``checkpoint.json`` is replaced last, in one step. So whatever
+moment the process dies at, the JSON names weights that are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from fastzoo import _files
+from fastzoo.data import Dataset
+from fastzoo.errors import TrainingError
+from fastzoo.nn import SequenceClassifier
+
+NAME = "checkpoint.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and everything that is known about its training."""
+
+    net: SequenceClassifier
+    data: dict[str, Any]  # id, sha256, steps, channels, rate, classes
+    training: dict[str, Any]  # settings, epoch, validation metrics
+    environment: dict[str, str]
+
+
+def save(folder: Path, net: SequenceClassifier, dataset: Dataset, training: Mapping[str, Any]) -> None:
+    """Write the checkpoint, replacing an older one in the folder.
+
+    Args:
+        folder: made if need be.
+        net: the network.
+        dataset: what it was trained on, as it was given.
+        training: settings, epoch, validation metrics; JSON-able.
+
+    Raises:
+        TrainingError: the folder cannot be written; the older checkpoint, if any, is still whole.
+    """
+    weights = safetensors.torch.save({name: value.contiguous() for name, value in net.state_dict().items()})
+    digest = hashlib.sha256(weights).hexdigest()
+    file = f"weights-{digest[:12]}.safetensors"
+    record = {
+        "schema": SCHEMA,
+        "weights": {"file": file, "sha256": digest},
+        "model": net.config(),
+        "data": {
+            "id": dataset.id,
+            "sha256": dataset.sha256,
+            "steps": dataset.x.shape[1],
+            "channels": list(dataset.channels),
+            "rate": dataset.rate,
+            "classes": list(dataset.classes),
+        },
+        "training": dict(training),
+        "environment": environment(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _files.write(folder / file, weights)
+        _files.write(folder / NAME, (json.dumps(record, indent=2) + "\n").encode())
+        for old in folder.glob("weights-*.safetensors"):
+            if old.name != file:
+                old.unlink()
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write the checkpoint to {folder}: {error.strerror}. Free some space or choose another folder; "
+            "an earlier checkpoint there is untouched."
+        ) from error
+
+
+def load(folder: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint folder and check it.
+
+    Raises:
+        TrainingError: the folder holds no checkpoint, or it is damaged or from a newer version.
+    """
+    path = Path(folder) / NAME
+    try:
+        record = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise TrainingError(f"no checkpoint in {folder}: there is no {NAME}. `fastzoo train` writes one.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise TrainingError(f"{path} is damaged: {error}") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise TrainingError(f"{path} is not a checkpoint of schema {SCHEMA}; update fastzoo or train again")
+    try:
+        net = SequenceClassifier.from_config(record["model"])
+        net.load_state_dict(_weights(path.parent, record["weights"]))
+        net.eval()
+        return Checkpoint(net, dict(record["data"]), dict(record["training"]), dict(record["environment"]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"{path} does not describe a model of this version: {error}") from error
+
+
+def _weights(folder: Path, record: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    name = record["file"]
+    if Path(name).name != name:
+        raise TrainingError(f"{folder / NAME} names weights outside its folder: {name!r}")
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise TrainingError(f"cannot read the weights {folder / name}: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != record["sha256"]:
+        raise TrainingError(f"{folder / name} is damaged: its sha256 is not the one in {NAME}")
+    try:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise TrainingError(f"{folder / name} is not a safetensors file: {error}") from error
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine type that can change the last bits of a result."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }

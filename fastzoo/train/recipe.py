@@ -1,0 +1,160 @@
+"""Recipes: a TOML file that defines a training run, so that a published model can be made again.
+
+::
+
+    seeds = 5
+
+    [data]
+    id = "har"
+
+    [model]
+    cell = "fastgrnn"
+    hidden_size = 64
+    w_rank = 6
+    u_rank = 16
+    nu = 0.0
+    pool = 64
+
+    [train]                   # fields of fastzoo.train.Settings
+    epochs = 60
+
+    [train.augmentation]      # fields of fastzoo.train.Augmentation
+    rotate = 0.25
+
+    [bundle]                  # what the exported bundle says about itself
+    name = "fastgrnn-har"
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastzoo.data import Dataset
+from fastzoo.errors import TrainingError
+from fastzoo.nn import CELLS, SequenceClassifier
+from fastzoo.train.augment import Augmentation
+from fastzoo.train.settings import Settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network, but for the sizes that the data set fixes.
+
+    Args:
+        cell: a name of ``fastzoo.nn.CELLS``.
+        pool: how many of the last states are averaged for the head.
+
+    The other fields are arguments of :class:`fastzoo.nn.FastGRNN`.
+    """
+
+    cell: str = "fastgrnn"
+    hidden_size: int = 64
+    w_rank: int | None = None
+    u_rank: int | None = None
+    gate_nonlinearity: str = "sigmoid"
+    update_nonlinearity: str = "tanh"
+    zeta: float | None = None
+    nu: float | None = 0.0
+    gate_bias: float | Sequence[float] = 1.0
+    pool: int = 1
+
+    def build(self, dataset: Dataset, seed: int) -> SequenceClassifier:
+        """A network with seeded fresh weights for the channels and classes of ``dataset``.
+
+        Raises:
+            TrainingError: a size or name is out of range.
+        """
+        if self.cell not in CELLS:
+            raise TrainingError(f"unknown cell {self.cell!r}; there are {', '.join(CELLS)}")
+        arguments = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cell", "pool")}
+        torch.manual_seed(seed)
+        try:
+            rnn = CELLS[self.cell](dataset.x.shape[2], **arguments)
+            return SequenceClassifier(rnn, len(dataset.classes), self.pool)
+        except ValueError as error:
+            raise TrainingError(f"cannot build this network for {dataset.id!r}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a run."""
+
+    data: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    settings: Settings = field(default_factory=Settings)
+    seeds: int = 1
+    bundle: Mapping[str, str] = field(default_factory=dict)
+
+
+BUNDLE_FIELDS = ("name", "version", "summary", "weights_licence")
+
+
+def read(path: str | os.PathLike[str]) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        TrainingError: the file is missing or not TOML, or holds unknown or impossible settings.
+    """
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"the recipe {path} is not TOML: {error}") from error
+    return parse(document, str(path))
+
+
+def parse(document: Mapping[str, Any], name: str = "recipe") -> Recipe:
+    """A recipe from its TOML document; errors as in :func:`read`."""
+    _only(name, document, ("data", "model", "train", "seeds", "bundle"))
+    data, train = _table(name, document, "data"), dict(_table(name, document, "train"))
+    _only(f"{name} [data]", data, ("id",))
+    bundle = _table(name, document, "bundle")
+    _only(f"{name} [bundle]", bundle, BUNDLE_FIELDS)
+    seeds = document.get("seeds", 1)
+    if not isinstance(seeds, int) or seeds < 1:
+        raise TrainingError(f"{name}: seeds must be a whole number of at least 1, not {seeds!r}")
+    if not isinstance(data.get("id"), str):
+        raise TrainingError(f'{name}: [data] needs an id, for example id = "har"')
+    augmentation = _record(f"{name} [train.augmentation]", Augmentation, _table(name, train, "augmentation"))
+    train["augmentation"] = augmentation
+    return Recipe(
+        data=data["id"],
+        model=_record(f"{name} [model]", ModelConfig, _table(name, document, "model")),
+        settings=_record(f"{name} [train]", Settings, train),
+        seeds=seeds,
+        bundle={key: str(value) for key, value in bundle.items()},
+    )
+
+
+def _table(name: str, document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, Mapping):
+        raise TrainingError(f"{name}: {key} must be a table")
+    return table
+
+
+def _only(name: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    if unknown := sorted(table.keys() - set(known)):
+        raise TrainingError(f"{name}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+
+
+def _record(name: str, record: Any, values: Mapping[str, Any]) -> Any:
+    """A settings record from a table, its values checked."""
+    _only(name, values, tuple(f.name for f in fields(record)))
+    try:
+        return record(**values)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"{name}: {error}") from error
