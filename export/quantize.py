@@ -31,7 +31,7 @@ def quantize_step(step: onnx.ModelProto, x: Floats, h: Floats) -> onnx.ModelProt
         x: normalised samples, [M, D].
         h: the states before them, [M, H].
     """
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet_logging():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), quiet_logging():
         warnings.simplefilter("ignore", DeprecationWarning)
         path = Path(folder) / "step.onnx"
         quantize_static(
@@ -67,7 +67,7 @@ def recurrent_inputs(network: Network, step: onnx.ModelProto, windows: Floats) -
 
 
 @contextmanager
-def _quiet_logging() -> Iterator[None]:
+def quiet_logging() -> Iterator[None]:
     """quantize_static tells the root logger about preprocessing that a graph built from weights does not need."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

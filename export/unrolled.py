@@ -65,7 +65,16 @@ def unrolled(network: Network, step: onnx.ModelProto, inline: bool = False, int8
         {"logits": ["N", network.num_classes]},
         [function],
     )
-    return onnx.inliner.inline_local_functions(model) if inline else model
+    return flat(model) if inline else model
+
+
+def flat(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph without local functions, and without a trace of their domain."""
+    inlined = onnx.inliner.inline_local_functions(model)
+    kept = [entry for entry in inlined.opset_import if entry.domain != DOMAIN]
+    del inlined.opset_import[:]
+    inlined.opset_import.extend(kept)
+    return inlined
 
 
 def split_step(step: onnx.ModelProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:

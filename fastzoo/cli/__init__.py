@@ -12,11 +12,14 @@ import typer
 from fastzoo import FastzooError, __version__
 from fastzoo.cli.bench import bench
 from fastzoo.cli.data import app as data
+from fastzoo.cli.demo import demo
 from fastzoo.cli.eval_ import eval_
+from fastzoo.cli.export import export
 from fastzoo.cli.info import info
 from fastzoo.cli.list_ import list_
 from fastzoo.cli.predict import predict
 from fastzoo.cli.register import register
+from fastzoo.cli.train import train
 
 app = typer.Typer(
     name="fastzoo",
@@ -30,7 +33,10 @@ app.command("info")(info)
 app.command("predict")(predict)
 app.command("eval")(eval_)
 app.command("bench")(bench)
+app.command("train")(train)
+app.command("export")(export)
 app.command("register")(register)
+app.command("demo")(demo)
 app.add_typer(data, name="data")
 
 

@@ -38,19 +38,21 @@ def read(path: str, channels: Sequence[str]) -> npt.NDArray[Any]:
 
 
 def _numpy(path: str) -> npt.NDArray[Any]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            if "x" not in loaded.files:
+    with open(path, "rb") as file:  # np.load leaves a damaged .npz open
+        try:
+            loaded = np.load(file, allow_pickle=False)
+            x: npt.NDArray[Any]
+            if isinstance(loaded, np.ndarray):
+                x = loaded
+            elif "x" in loaded.files:
+                x = loaded["x"]
+            else:
                 raise InputError(f"{path} has no array x [N, T, D], only {', '.join(loaded.files) or 'nothing'}")
-            x: npt.NDArray[Any] = loaded["x"]
-            return x
-    except FileNotFoundError:
-        raise
-    except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read as NumPy arrays without Python objects: {error}") from error
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            raise InputError(f"{path} cannot be read as NumPy arrays without Python objects: {error}") from error
+    return x
 
 
 def _csv(file: TextIO, name: str, channels: Sequence[str]) -> npt.NDArray[np.float64]:

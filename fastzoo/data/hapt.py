@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,16 +122,14 @@ def read_zip(path: str | os.PathLike[str], source: str | None = None) -> Dataset
     """
     source = source or os.fspath(path)
     with Archive(path, source, REMEDY) as archive:
-        segments = _segments(archive)
         x, y, group = [], [], []
-        recording: tuple[int, Signal] | None = None
-        for segment in segments:
-            if recording is None or recording[0] != segment.experiment:
-                recording = segment.experiment, _recording(archive, segment)
-            for window in _windows(recording[1], segment):
-                x.append(window)
-                y.append(segment.activity - 1)
-                group.append(segment.user)
+        for (experiment, user), segments in groupby(_segments(archive), lambda segment: segment[:2]):
+            signal = _recording(archive, experiment, user)
+            for segment in segments:
+                cut = list(_windows(signal, segment))
+                x += cut
+                y += [segment.activity - 1] * len(cut)
+                group += [user] * len(cut)
     if not x:
         raise DataError(f"labels.txt in {source} holds no segment of {STEPS} samples of {', '.join(CLASSES)}. {REMEDY}")
     return Dataset(
@@ -146,21 +145,25 @@ def read_zip(path: str | os.PathLike[str], source: str | None = None) -> Dataset
 
 
 def _segments(archive: Archive) -> list[Segment]:
-    """The segments of the six activities, in the order of the file."""
-    table = _table(archive, "labels.txt", len(Segment._fields))
-    segments = [Segment(*(int(value) for value in row)) for row in table]
-    for segment, row in zip(segments, table, strict=True):
-        if tuple(row) != segment or not (1 <= segment.activity <= ACTIVITIES and 1 <= segment.first <= segment.last):
+    """The segments of the six activities, in the order of the file: by experiment and time, without overlap."""
+    segments = []
+    end = (0, 0)  # experiment and last sample of the row before
+    for row in _table(archive, "labels.txt", len(Segment._fields)):
+        segment = Segment(*(int(value) for value in row))
+        in_order = end < (segment.experiment, segment.first) and 1 <= segment.first <= segment.last
+        if tuple(row) != segment or not (in_order and 1 <= segment.activity <= ACTIVITIES):
             raise DataError(
-                f"labels.txt has the row {row.tolist()}; expected experiment, user, activity 1..{ACTIVITIES}, "
-                f"first and last sample. {REMEDY}"
+                f"labels.txt has the row {row.tolist()}; expected experiment, user, activity 1..{ACTIVITIES}, first "
+                f"and last sample, in the order of time and without overlap. {REMEDY}"
             )
+        segments.append(segment)
+        end = segment.experiment, segment.last
     return [segment for segment in segments if segment.activity <= len(CLASSES)]
 
 
-def _recording(archive: Archive, segment: Segment) -> Signal:
-    """Both sensors of the segment's experiment, [T, 6]."""
-    suffix = f"exp{segment.experiment:02}_user{segment.user:02}.txt"
+def _recording(archive: Archive, experiment: int, user: int) -> Signal:
+    """Both sensors of one experiment, [T, 6]."""
+    suffix = f"exp{experiment:02}_user{user:02}.txt"
     acc, gyro = (_table(archive, f"{sensor}_{suffix}", 3) for sensor in ("acc", "gyro"))
     samples = min(len(acc), len(gyro))
     grid = np.rint(np.hstack([acc[:samples], gyro[:samples]]) / GRID)

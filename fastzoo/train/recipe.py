@@ -107,13 +107,17 @@ def read(path: str | os.PathLike[str]) -> Recipe:
     Raises:
         TrainingError: the file is missing or not TOML, or holds unknown or impossible settings.
     """
+    return parse(load(path), str(path))
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The TOML document of a recipe file, for :func:`parse`; errors as in :func:`read`."""
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"the recipe {path} is not TOML: {error}") from error
-    return parse(document, str(path))
 
 
 def parse(document: Mapping[str, Any], name: str = "recipe") -> Recipe:

@@ -27,10 +27,10 @@ def small() -> tuple[list[Experiment], list[tuple[int, ...]]]:
     experiments: list[Experiment] = []
     labels: list[tuple[int, ...]] = []
     for number, user in ((1, 1), (2, 1), (3, 2), (4, 30)):
-        signal = motion(CLASSES, steps=330, seed=number).reshape(-1, 6)
+        signal = motion([*CLASSES, "standing"], steps=330, seed=number).reshape(-1, 6)
         experiments.append(Experiment(number, user, np.rint(signal / GRID).astype(np.int16)))
         labels += [(number, user, activity, 330 * (activity - 1) + 1, 330 * activity) for activity in range(1, 7)]
-        labels.append((number, user, 7, 300, 420))
+        labels.append((number, user, 7, 1981, 2280))
     return experiments, labels
 
 

@@ -265,7 +265,11 @@ def test_check_finds_every_damaged_file(folder: Path) -> None:
     (folder / "int8-fused.onnx").write_bytes(data)
     with pytest.raises(BundleError) as caught:
         bundle.check(content, folder)
-    for part in ("golden.npz is missing", "weights.safetensors has 42 bytes", "int8-fused.onnx does not have the sha256"):
+    for part in (
+        "golden.npz is missing",
+        "weights.safetensors has 42 bytes",
+        "int8-fused.onnx does not have the sha256",
+    ):
         assert part in str(caught.value)
     bundle.check(content, folder, ["fp32-fused.onnx"])
 
