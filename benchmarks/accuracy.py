@@ -35,12 +35,14 @@ def main() -> None:
     for (precision, layout), result in results.items():
         loss = 100 * (results["fp32", layout].accuracy - result.accuracy)
         accuracy = 100 * result.accuracy
-        rows.append([
-            f"{precision} {layout}",
-            verdict(accuracy, 95.5, " %", at_least=True) if precision == "int8" else f"{accuracy:.2f} %",
-            f"{100 * result.macro_f1:.2f} %",
-            verdict(loss, 0.3, " points") if precision == "int8" else "",
-        ])
+        rows.append(
+            [
+                f"{precision} {layout}",
+                verdict(accuracy, 95.5, " %", at_least=True) if precision == "int8" else f"{accuracy:.2f} %",
+                f"{100 * result.macro_f1:.2f} %",
+                verdict(loss, 0.3, " points") if precision == "int8" else "",
+            ]
+        )
     title = f"{content.name} on {content.dataset.variant or content.dataset.id}, {len(test)} test windows"
     show(title, ["", "accuracy", "macro F1", "lost to fp32"], rows)
     seeds = {key: value for key, value in (content.seeds or {}).items() if "/" in key}

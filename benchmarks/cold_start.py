@@ -64,12 +64,14 @@ def main() -> None:
         seconds, megabytes = np.median(np.array(runs), axis=0)
         worst = np.percentile(np.array(runs), 95, axis=0)
         ours = name == "fastzoo"
-        rows.append([
-            name,
-            verdict(float(seconds), 0.4, " s") if ours else f"{seconds:.3g} s",
-            f"{worst[0]:.2f} s",
-            verdict(float(megabytes), 75, " MB") if ours else f"{megabytes:.3g} MB",
-        ])
+        rows.append(
+            [
+                name,
+                verdict(float(seconds), 0.4, " s") if ours else f"{seconds:.3g} s",
+                f"{worst[0]:.2f} s",
+                verdict(float(megabytes), 75, " MB") if ours else f"{megabytes:.3g} MB",
+            ]
+        )
     show(f"cold process, median of {ROUNDS}", ["", "import + load + first prediction", "p95", "peak RSS"], rows)
 
 

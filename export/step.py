@@ -46,7 +46,7 @@ def product(op: Op, x: str, name: str, factors: tuple[Floats, ...]) -> str:
 def nonlinearity(op: Op, name: str, x: str) -> str:
     """A nonlinearity of ``fastzoo.nn.NONLINEARITIES`` as one standard operator."""
     if name == "quant_tanh":
-        return op.Clip(x, op.constant("-1", -1.0), op.constant("1", 1.0))
+        return op.Clip(x, op.constant("low", -1.0), op.constant("high", 1.0))
     operator, attributes = OPERATORS[name]
     return op.__getattr__(operator)(x, **attributes)
 

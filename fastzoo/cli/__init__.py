@@ -23,7 +23,6 @@ from fastzoo.cli.train import train
 
 app = typer.Typer(
     name="fastzoo",
-    help="A zoo of kilobyte-sized recurrent classifiers for sensor streams.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -54,7 +53,7 @@ def _options(
 ) -> None:
     """A zoo of kilobyte-sized recurrent classifiers for sensor streams.
 
-    Example: fastzoo list; fastzoo predict fastgrnn-har-int8 window.csv
+    Example: fastzoo predict fastgrnn-har-int8 window.csv
     """
 
 

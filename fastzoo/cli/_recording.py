@@ -26,7 +26,7 @@ def read(path: str, channels: Sequence[str]) -> npt.NDArray[Any]:
         if path == "-":
             return _csv(sys.stdin, "standard input", channels)
         if kind == ".csv":
-            with open(path, encoding="utf-8-sig", newline="") as file:
+            with open(path, encoding="utf-8", newline="") as file:
                 return _csv(file, path, channels)
         if kind in (".npy", ".npz"):
             return _numpy(path)
@@ -41,17 +41,11 @@ def _numpy(path: str) -> npt.NDArray[Any]:
     with open(path, "rb") as file:  # np.load leaves a damaged .npz open
         try:
             loaded = np.load(file, allow_pickle=False)
-            x: npt.NDArray[Any]
-            if isinstance(loaded, np.ndarray):
-                x = loaded
-            elif "x" in loaded.files:
-                x = loaded["x"]
-            else:
-                raise InputError(f"{path} has no array x [N, T, D], only {', '.join(loaded.files) or 'nothing'}")
-        except InputError:
-            raise
+            x: npt.NDArray[Any] | None = loaded if isinstance(loaded, np.ndarray) else loaded.get("x")
         except UNREADABLE as error:
             raise InputError(f"{path} cannot be read as NumPy arrays without Python objects: {error}") from error
+    if x is None:
+        raise InputError(f"{path} has no array x [N, T, D]")
     return x
 
 
@@ -59,7 +53,7 @@ def _csv(file: TextIO, name: str, channels: Sequence[str]) -> npt.NDArray[np.flo
     rows: list[list[float]] = []
     try:
         for cells in csv.reader(file):
-            line = [cell.strip() for cell in cells]
+            line = [cell.strip(" \t\ufeff") for cell in cells]
             if not any(line):
                 continue
             if not rows and _is_header(line):

@@ -64,4 +64,6 @@ def _facts(entry: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _pairs(mapping: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in mapping.items() if value is not None)
+    """Free fields as one line, what is nested in brackets."""
+    texts = {key: f"({_pairs(value)})" if isinstance(value, Mapping) else value for key, value in mapping.items()}
+    return ", ".join(f"{key} {text}" for key, text in texts.items() if text is not None)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastzoo._values import is_whole
 from fastzoo.nn.fastgrnn import FastGRNN
 
 
@@ -29,10 +30,10 @@ class SequenceClassifier(nn.Module):
         super().__init__()
         if rnn.batch_first:
             raise ValueError("SequenceClassifier turns [N, T, D] around itself: build the rnn with batch_first=False")
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, not {num_classes}")
-        if pool < 1:
-            raise ValueError(f"pool must be at least 1, not {pool}")
+        if not is_whole(num_classes, 2):
+            raise ValueError(f"num_classes must be a whole number of at least 2, not {num_classes!r}")
+        if not is_whole(pool, 1):
+            raise ValueError(f"pool must be a whole number of at least 1, not {pool!r}")
         self.rnn = rnn
         self.pool = pool
         self.head = nn.Linear(rnn.hidden_size, num_classes)
@@ -43,10 +44,13 @@ class SequenceClassifier(nn.Module):
         """Take mean and standard deviation per channel from windows ``x [N, T, D]``; a constant channel keeps std 1."""
         self.mean.copy_(x.mean(dim=(0, 1)))
         std = x.std(dim=(0, 1))
-        self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+        rounding = 1e-6 * x.abs().amax(dim=(0, 1))  # what float32 makes of a constant far from zero
+        self.std.copy_(torch.where(std > rounding, std, torch.ones_like(std)))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x [N, T, D]`` in raw units -> logits [N, C]."""
+        if x.dim() != 3 or x.shape[2] != self.rnn.input_size:
+            raise ValueError(f"expected windows [N, T, D] with D = {self.rnn.input_size}, got {list(x.shape)}")
         steps = x.shape[1]
         if self.pool > steps:
             raise ValueError(f"pool = {self.pool} states, but the windows have {steps} steps")
@@ -65,10 +69,10 @@ class SequenceClassifier(nn.Module):
         Raises:
             ValueError: the cell is unknown, or an argument is missing, unknown or out of range.
         """
-        cell = dict(config["cell"])
-        if (kind := cell.pop("type", None)) not in CELLS:
-            raise ValueError(f"unknown cell {kind!r}; known are {', '.join(CELLS)}")
         try:
+            cell = dict(config["cell"])
+            if (kind := cell.pop("type", None)) not in CELLS:
+                raise ValueError(f"unknown cell {kind!r}; known are {', '.join(CELLS)}")
             return cls(CELLS[kind](**cell), num_classes=config["num_classes"], pool=config["pool"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the description of a classifier: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fastzoo._values import is_number, is_whole
 from fastzoo.nn.functional import fastgrnn_sequence, nonlinearity
 
 
@@ -47,7 +48,7 @@ class _FastGRNNParameters(nn.Module):
         self.gate_nonlinearity, self.update_nonlinearity = gate_nonlinearity, update_nonlinearity
         self.fixed = {"zeta": zeta, "nu": nu}
         self.initial = {"zeta": zeta_init, "nu": nu_init}
-        self.gate_bias_init = gate_bias
+        self.gate_bias_init = _range("gate_bias", gate_bias)
         for name, rank, size in (("W", w_rank, input_size), ("U", u_rank, hidden_size)):
             if rank is None:
                 self.register_parameter(name, nn.Parameter(torch.empty(size, hidden_size)))
@@ -59,10 +60,10 @@ class _FastGRNNParameters(nn.Module):
         for name, value in self.fixed.items():
             if value is None:
                 self.register_parameter(f"{name}_logit", nn.Parameter(torch.empty(())))
-            elif 0 <= value <= 1:
+            elif is_number(value, 0, 1):
                 self.register_buffer(f"fixed_{name}", torch.tensor(float(value)), persistent=False)
             else:
-                raise ValueError(f"a fixed {name} must be between 0 and 1 (it is a sigmoid's value), not {value}")
+                raise ValueError(f"a fixed {name} must be a number between 0 and 1 (it is a sigmoid's value), not {value!r}")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -77,9 +78,8 @@ class _FastGRNNParameters(nn.Module):
                 nn.init.constant_(parameter, self.initial[name.removesuffix("_logit")])
             else:
                 nn.init.ones_(parameter)
-        low, high = self.gate_bias_init if isinstance(self.gate_bias_init, Sequence) else (self.gate_bias_init,) * 2
         with torch.no_grad():
-            self.bias_gate.copy_(torch.linspace(low, high, self.hidden_size))
+            self.bias_gate.copy_(torch.linspace(*self.gate_bias_init, self.hidden_size))
 
     @property
     def w(self) -> tuple[Tensor, ...]:
@@ -213,7 +213,8 @@ class FastGRNN(_FastGRNNParameters):
             All states, [T, N, H] (or [N, T, H]), and the last one, [1, N, H].
 
         Raises:
-            ValueError: ``x`` is not three-dimensional, is empty in time, or has another number of features.
+            ValueError: ``x`` is not three-dimensional, is empty in time, or has another number of features; or ``h0``
+                is not [1, N, H].
         """
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             axes = "[N, T, D]" if self.batch_first else "[T, N, D]"
@@ -222,7 +223,10 @@ class FastGRNN(_FastGRNNParameters):
             x = x.transpose(0, 1)
         if len(x) == 0:
             raise ValueError("the sequence has no steps")
-        h = x.new_zeros(x.shape[1], self.hidden_size) if h0 is None else h0.squeeze(0)
+        shape = (1, x.shape[1], self.hidden_size)
+        if h0 is not None and h0.shape != shape:
+            raise ValueError(f"h0 must be [1, N, H] = {list(shape)}, not {list(h0.shape)}")
+        h = x.new_zeros(shape[1:]) if h0 is None else h0.squeeze(0)
         states = fastgrnn_sequence(
             _product(x, self.w), h, self.u, self.bias_gate, self.bias_update, self.zeta, self.nu,
             self.gate_nonlinearity, self.update_nonlinearity,
@@ -238,10 +242,19 @@ def _product(x: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
 
 
 def _check_size(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
+    if not is_whole(value, 1):
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 def _check_rank(name: str, rank: int | None, largest: int) -> None:
-    if rank is not None and not 1 <= rank <= largest:
-        raise ValueError(f"{name} must be None (full) or between 1 and {largest}, not {rank}")
+    if rank is not None and not is_whole(rank, 1, largest):
+        raise ValueError(f"{name} must be None (full) or a whole number between 1 and {largest}, not {rank!r}")
+
+
+def _range(name: str, value: float | Sequence[float]) -> tuple[float, float]:
+    """A pair as it is, one number as a range without width."""
+    low_high = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(low_high) != 2 or not all(map(is_number, low_high)):
+        raise ValueError(f"{name} must be a number or a pair of numbers, not {value!r}")
+    low, high = low_high
+    return low, high

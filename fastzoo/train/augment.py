@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastzoo._values import is_number
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -27,8 +29,8 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("rotate", "scale", "noise"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be zero or more, not {getattr(self, name)}")
+            if not is_number(getattr(self, name), 0):
+                raise ValueError(f"{name} must be a number of at least 0, not {getattr(self, name)!r}")
 
     def __call__(self, x: Tensor, axes: Sequence[Sequence[int]], std: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch.

@@ -20,7 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from fastzoo import _files
+from fastzoo import _files, _json
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier
@@ -37,6 +37,46 @@ class Checkpoint:
     data: dict[str, Any]  # id, sha256, steps, channels, rate, classes
     training: dict[str, Any]  # settings, epoch, validation metrics
     environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Weights:
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Data:
+    id: str
+    sha256: str
+    steps: int
+    channels: tuple[str, ...]
+    rate: float
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    validation_fraction: float
+    validation_seed: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Training:
+    settings: _Settings
+    bundle: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a reader of ``checkpoint.json`` relies on."""
+
+    weights: _Weights
+    model: Mapping[str, Any]
+    data: _Data
+    training: _Training
+    environment: Mapping[str, str]
 
 
 def save(folder: Path, net: SequenceClassifier, dataset: Dataset, training: Mapping[str, Any]) -> None:
@@ -91,20 +131,22 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(folder) / NAME
     try:
-        record = json.loads(path.read_bytes())
+        record = _json.parse(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise TrainingError(f"no checkpoint in {folder}: there is no {NAME}. `fastzoo train` writes one.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise TrainingError(f"{path} is damaged: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise TrainingError(f"{path} is not a checkpoint of schema {SCHEMA}; update fastzoo or train again")
+    if faults := list(_json.faults(record, _Record)):
+        raise TrainingError(f"{path} is damaged: {_json.listing(faults)}; train again")
     try:
         net = SequenceClassifier.from_config(record["model"])
         net.load_state_dict(_weights(path.parent, record["weights"]))
-        net.eval()
-        return Checkpoint(net, dict(record["data"]), dict(record["training"]), dict(record["environment"]))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         raise TrainingError(f"{path} does not describe a model of this version: {error}") from error
+    net.eval()
+    return Checkpoint(net, record["data"], record["training"], record["environment"])
 
 
 def _weights(folder: Path, record: Mapping[str, str]) -> dict[str, torch.Tensor]:

@@ -71,7 +71,7 @@ def fit(
     """Train ``net`` on the training windows of ``dataset`` and keep the epoch that is best on its validation windows.
 
     Validation accuracy decides; of equals, the later epoch. Where the data set has no validation split, whole groups
-    of the training split are held out. Ctrl-C ends the run early and keeps the best weights so far.
+    of the training split are held out. Ctrl-C ends the run early and keeps the best weights so far; so does an error.
 
     Args:
         net: changed in place.
@@ -102,8 +102,8 @@ def fit(
                 bar.update(task, accuracy=100 * result.accuracy)
                 run.history.append(Epoch(epoch, loss, result.accuracy))
                 if run.best is None or result.accuracy >= run.best.validation_accuracy:
-                    best = trainer.weights()
                     _keep(run, trainer.judged, result)
+                    best = trainer.weights()
         except KeyboardInterrupt:
             run.interrupted = True
             if run.best is None:  # not one epoch is finished: what there is must do
@@ -111,7 +111,8 @@ def fit(
                 result = evaluate(trainer.judged, dataset.validation, dataset.classes, "validation")
                 run.history.append(Epoch(0, math.nan, result.accuracy))
                 _keep(run, trainer.judged, result)
-    net.load_state_dict(best)
+        finally:
+            net.load_state_dict(best)
     return run
 
 
@@ -172,16 +173,15 @@ class _Trainer:
             loss = self.step(batch, self.y[rows])
             total += loss * len(rows)
             report(loss)
+        if not all(value.isfinite().all() for value in self.judged.state_dict().values()):
+            raise self._diverged("weights became NaN or infinite")
         return total / len(self.x)
 
     def step(self, x: Tensor, y: Tensor) -> float:
         """One update of the weights; the loss before it."""
         loss = cross_entropy(self.net(x), y, label_smoothing=self.settings.label_smoothing)
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()}; the best weights so far are kept in the checkpoint. "
-                f"Check the data for extreme values, or try a smaller learning rate than {self.settings.learning_rate}."
-            )
+            raise self._diverged(f"the loss became {loss.item()}")
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
@@ -191,17 +191,27 @@ class _Trainer:
             self.average.update_parameters(self.net)
         return loss.item()
 
+    def _diverged(self, how: str) -> TrainingError:
+        return TrainingError(
+            f"{how}; the network and the checkpoint keep the best weights so far. "
+            f"Check the data for extreme values, or try a smaller learning rate than {self.settings.learning_rate}."
+        )
+
 
 def _keep(run: Run, net: SequenceClassifier, result: Metrics) -> None:
-    run.best, run.validation = run.history[-1], result
+    epoch = run.history[-1]
     if run.folder is not None:
-        checkpoint.save(run.folder, net, run.source, _training_record(run, result))
+        checkpoint.save(run.folder, net, run.source, _training_record(run, epoch, result))
+    run.best, run.validation = epoch, result  # last: Ctrl-C in the first save must find nothing kept yet
 
 
-def _training_record(run: Run, result: Metrics) -> dict[str, Any]:
-    validation = {"accuracy": result.accuracy, "macro_f1": result.macro_f1, "n": result.n}
-    epoch = run.best.epoch if run.best else 0
-    return {"settings": asdict(run.settings), "epoch": epoch, "validation": validation, "bundle": dict(run.bundle)}
+def _training_record(run: Run, epoch: Epoch, result: Metrics) -> dict[str, Any]:
+    return {
+        "settings": asdict(run.settings),
+        "epoch": epoch.epoch,
+        "validation": {"accuracy": result.accuracy, "macro_f1": result.macro_f1, "n": result.n},
+        "bundle": dict(run.bundle),
+    }
 
 
 def _check_fit(net: SequenceClassifier, dataset: Dataset) -> None:

@@ -36,6 +36,7 @@ from typing import Any
 
 import torch
 
+from fastzoo._values import is_whole
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.nn import CELLS, SequenceClassifier
@@ -74,16 +75,16 @@ class ModelConfig:
         """A network with seeded fresh weights for the channels and classes of ``dataset``.
 
         Raises:
-            TrainingError: a size or name is out of range.
+            TrainingError: a size or name is impossible.
         """
-        if self.cell not in CELLS:
-            raise TrainingError(f"unknown cell {self.cell!r}; there are {', '.join(CELLS)}")
         arguments = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cell", "pool")}
         torch.manual_seed(seed)
         try:
+            if self.cell not in CELLS:
+                raise ValueError(f"unknown cell {self.cell!r}; there are {', '.join(CELLS)}")
             rnn = CELLS[self.cell](dataset.x.shape[2], **arguments)
             return SequenceClassifier(rnn, len(dataset.classes), self.pool)
-        except ValueError as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: more memory than there is
             raise TrainingError(f"cannot build this network for {dataset.id!r}: {error}") from error
 
 
@@ -128,8 +129,10 @@ def parse(document: Mapping[str, Any], name: str = "recipe") -> Recipe:
     bundle = _table(name, document, "bundle")
     _only(f"{name} [bundle]", bundle, BUNDLE_FIELDS)
     seeds = document.get("seeds", 1)
-    if not isinstance(seeds, int) or seeds < 1:
+    if not is_whole(seeds, 1):
         raise TrainingError(f"{name}: seeds must be a whole number of at least 1, not {seeds!r}")
+    if wrong := [key for key, value in bundle.items() if not isinstance(value, str)]:
+        raise TrainingError(f"{name} [bundle]: {', '.join(wrong)} must be text, in quotation marks")
     if not isinstance(data.get("id"), str):
         raise TrainingError(f'{name}: [data] needs an id, for example id = "har"')
     augmentation = _record(f"{name} [train.augmentation]", Augmentation, _table(name, train, "augmentation"))
@@ -139,7 +142,7 @@ def parse(document: Mapping[str, Any], name: str = "recipe") -> Recipe:
         model=_record(f"{name} [model]", ModelConfig, _table(name, document, "model")),
         settings=_record(f"{name} [train]", Settings, train),
         seeds=seeds,
-        bundle={key: str(value) for key, value in bundle.items()},
+        bundle=dict(bundle),
     )
 
 

@@ -59,6 +59,8 @@ def fit_recipe(
         TrainingError: training is impossible or failed; finished seeds keep their checkpoints.
     """
     folder = Path(out)
+    if is_run(folder):  # an earlier run, whose record would hide this one's checkpoints
+        (folder / NAME).unlink()
     accuracy: dict[int, float] = {}
     for seed in range(recipe.settings.seed, recipe.settings.seed + recipe.seeds):
         net = recipe.model.build(dataset, seed)
@@ -99,4 +101,8 @@ def load(folder: Path) -> SeedsRun:
 
 def _save(run: SeedsRun) -> None:
     record = {"chosen": run.chosen, "validation_accuracy": run.validation_accuracy}
-    _files.write(run.folder / NAME, (json.dumps(record, indent=2) + "\n").encode())
+    path = run.folder / NAME
+    try:
+        _files.write(path, (json.dumps(record, indent=2) + "\n").encode())
+    except OSError as error:
+        raise TrainingError(f"cannot write {path}: {error.strerror}. Free some space; the seeds' folders are whole.") from error

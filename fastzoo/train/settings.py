@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fastzoo._values import is_number, is_whole
 from fastzoo.train.augment import Augmentation
+
+LARGEST_SEED = 2**32 - 1  # NumPy and torch both take it
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Settings:
             validation split of its own.
         validation_seed: which groups; keep it fixed to compare seeds.
         seed: of the order of the windows and of the augmentation.
+
+    Raises:
+        ValueError: settings have the wrong type or are out of range, all of them in one message.
     """
 
     epochs: int = 60
@@ -49,16 +55,24 @@ class Settings:
         faults = [
             f"{name} must be {wanted}, not {getattr(self, name)!r}"
             for name, good, wanted in (
-                ("epochs", self.epochs >= 1, "at least 1"),
-                ("batch_size", self.batch_size >= 1, "at least 1"),
+                ("epochs", is_whole(self.epochs, 1), "a whole number of at least 1"),
+                ("batch_size", is_whole(self.batch_size, 1), "a whole number of at least 1"),
                 ("optimizer", self.optimizer in ("adamw", "adam"), "'adamw' or 'adam'"),
-                ("learning_rate", 0 < self.learning_rate < float("inf"), "positive"),
-                ("weight_decay", 0 <= self.weight_decay < float("inf"), "zero or more"),
+                ("learning_rate", is_number(self.learning_rate) and self.learning_rate > 0, "a positive number"),
+                ("weight_decay", is_number(self.weight_decay, 0), "a number of at least 0"),
                 ("schedule", self.schedule in ("onecycle", "step"), "'onecycle' or 'step'"),
-                ("decay_epochs", self.decay_epochs >= 1, "at least 1"),
-                ("decay_rate", 0 < self.decay_rate <= 1, "in (0, 1]"),
-                ("average", 0 <= self.average < 1, "in [0, 1)"),
-                ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+                ("decay_epochs", is_whole(self.decay_epochs, 1), "a whole number of at least 1"),
+                ("decay_rate", is_number(self.decay_rate) and 0 < self.decay_rate <= 1, "a number in (0, 1]"),
+                ("average", is_number(self.average) and 0 <= self.average < 1, "a number in [0, 1)"),
+                ("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1, "in [0, 1)"),
+                ("augmentation", isinstance(self.augmentation, Augmentation), "an Augmentation"),
+                (
+                    "validation_fraction",
+                    is_number(self.validation_fraction) and 0 < self.validation_fraction < 1,
+                    "a number in (0, 1)",
+                ),
+                ("validation_seed", is_whole(self.validation_seed, 0, LARGEST_SEED), "a seed, 0 to 2^32 - 1"),
+                ("seed", is_whole(self.seed, 0, LARGEST_SEED), "a seed, 0 to 2^32 - 1"),
             )
             if not good
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastzoo import bundle, golden
-from fastzoo.errors import BundleError, FastzooError
+from fastzoo.errors import BundleError
 
 from . import toy
 
@@ -339,7 +340,5 @@ def test_a_damaged_golden_file_never_crashes(folder: Path, pristine: Path, data:
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     record = toy.record(folder, "golden.npz", bytes(content))
-    try:
+    with contextlib.suppress(BundleError):
         golden.read(replace(bundle.read(pristine), golden=record), folder)
-    except FastzooError as error:
-        assert "golden.npz" in str(error)

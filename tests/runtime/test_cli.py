@@ -82,6 +82,7 @@ def test_help_has_an_example_that_parses(command: str) -> None:
 def test_help_lists_every_command() -> None:
     text = output("--help")
     assert [command for command in (*COMMANDS, "data") if command not in text] == []
+    assert "Example: fastzoo predict" in text
 
 
 def test_list_shows_names_in_natural_order(registered: list[str]) -> None:
@@ -278,9 +279,8 @@ def test_register_prints_the_names(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused_where_it_is_no_bundle(tmp_path: Path) -> None:
-    for command in (["info"], ["bench"], ["predict", "x.npy"], ["register"]):
-        arguments = [command[0], tmp_path, *command[1:]]
-        assert isinstance(run(*arguments).exception, BundleError)
+    for command, *more in (("info",), ("bench",), ("predict", "x.npy"), ("register",)):
+        assert isinstance(run(command, tmp_path, *more).exception, BundleError)
 
 
 def test_the_version_is_printed() -> None:

@@ -135,7 +135,7 @@ def test_registering_again_repairs_a_damaged_copy(folder: Path, registry_folder:
     with pytest.raises(RegistryError, match="already exists"):
         registry.register(folder)
     registry.register(folder, force=True)
-    assert fastzoo.load("gru-toy-int8").predict(toy.windows(1)).shape == (1,)
+    assert fastzoo.load("gru-toy-int8").logits(toy.windows(1)).shape == (1, toy.C)
 
 
 def test_other_content_of_the_same_name_needs_force(folder: Path, tmp_path: Path, registry_folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_folder_that_nobody_registered_is_not_overwritten(folder: Path, regist
 
 def test_a_damaged_bundle_is_not_registered(folder: Path, registry_folder: Path) -> None:
     (folder / "int8-fused.onnx").write_bytes(b"damaged")
-    with pytest.raises(BundleError, match="int8-fused.onnx"):
+    with pytest.raises(BundleError, match=r"int8-fused\.onnx"):
         registry.register(folder)
     assert not registry_folder.exists()
 
@@ -169,7 +169,7 @@ def test_a_damaged_bundle_is_not_registered(folder: Path, registry_folder: Path)
 def test_a_model_of_fastzoo_is_not_hidden_silently(shipped: Path, tmp_path: Path) -> None:
     assert fastzoo.load("gru-toy-int8").path.is_relative_to(shipped)
     other = toy.make(tmp_path / "other", seed=1)
-    with pytest.raises(RegistryError, match="gru-toy-fp32, gru-toy-int8 comes with fastzoo.*--force"):
+    with pytest.raises(RegistryError, match=r"gru-toy-fp32, gru-toy-int8 comes with fastzoo.*--force"):
         registry.register(other)
     registry.register(other, force=True)
     assert fastzoo.load("gru-toy-int8").info["training"]["seed"] == 1

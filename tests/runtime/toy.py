@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,8 @@ def graph(
     )
     model = helper.make_model(made, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def record(folder: Path, name: str, data: bytes) -> bundle.FileRecord:
@@ -89,7 +91,7 @@ def make(folder: Path, name: str = "gru-toy", seed: int = 0, precisions: tuple[s
     """Write a complete bundle into ``folder`` and return it."""
     folder.mkdir(parents=True)
     x, y = windows(5), np.array([0, 1, 2, 0, 1])
-    golden = {"x": x}
+    golden: dict[str, Any] = {"x": x}
     made = {}
     for offset, precision in enumerate(precisions):
         of = weights(seed + 100 * offset)

@@ -1,0 +1,5 @@
+"""``python -m fastzoo`` is the command line."""
+
+from fastzoo.cli import main
+
+main()

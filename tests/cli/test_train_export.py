@@ -1,0 +1,144 @@
+"""``fastzoo train``, ``export`` and ``demo``: from recordings to a table of verified files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import fastzoo
+from fastzoo import train
+from fastzoo.cli import app
+from fastzoo.errors import DataError, ExportError, FastzooError, TrainingError
+from fastzoo.train import checkpoint
+
+QUICK = ["--data", "digits", "--hidden-size", "8", "--w-rank", "4", "--u-rank", "4", "--epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=True)
+
+
+def error(*arguments: str | Path) -> FastzooError:
+    result = run(*arguments)
+    assert isinstance(result.exception, FastzooError), result.output
+    return result.exception
+
+
+def test_train_then_export_then_load(tmp_path: Path) -> None:
+    trained = run("train", *QUICK, "--out", tmp_path / "run")
+    assert trained.exit_code == 0, trained.output
+    assert "validation accuracy" in trained.output
+    assert f"fastzoo export {tmp_path / 'run'}" in trained.output
+
+    exported = run("export", tmp_path / "run", "--out", tmp_path / "tiny")
+    assert exported.exit_code == 0, exported.output
+    for text in ("fp32", "int8", "fused", "unrolled", "us", "kB"):
+        assert text in exported.output
+    model = fastzoo.load(tmp_path / "tiny")
+    assert model.labels == tuple("0123456789")
+    assert (model.name, model.precision) == ("tiny-int8", "int8")
+
+
+def test_options_override_the_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        '[data]\nid = "digits"\n[model]\nhidden_size = 12\nw_rank = 3\nu_rank = 3\n[train]\nepochs = 1\n'
+        "[train.augmentation]\nnoise = 0.1\n"
+    )
+    assert run("train", recipe, "--hidden-size", "9", "--scale", "0.2", "--out", tmp_path / "run").exit_code == 0
+    saved = train.load(tmp_path / "run")
+    assert saved.net.rnn.hidden_size == 9
+    assert saved.net.rnn.w_rank == 3
+    assert saved.training["settings"]["augmentation"] == {"rotate": 0.0, "scale": 0.2, "noise": 0.1}
+
+
+def test_several_seeds_make_one_export_with_their_spread(tmp_path: Path) -> None:
+    assert run("train", *QUICK, "--seeds", "2", "--out", tmp_path / "run").exit_code == 0
+    assert run("export", tmp_path / "run", "--out", tmp_path / "b").exit_code == 0
+    seeds = fastzoo.info(tmp_path / "b")["seeds"]
+    assert seeds["seeds"] == [0, 1]
+    for key in ("fp32/fused", "int8/unrolled"):
+        assert seeds[key]["worst"] <= seeds[key]["mean"]
+        assert len(seeds[key]["accuracy"]) == 2
+
+
+def test_a_network_with_trained_nu_has_no_fused_layout(tmp_path: Path) -> None:
+    assert run("train", *QUICK, "--train-nu", "--out", tmp_path / "run").exit_code == 0
+    assert run("export", tmp_path / "run", "--out", tmp_path / "b").exit_code == 0
+    assert list(fastzoo.info(tmp_path / "b")["layouts"]) == ["unrolled"]
+    asked = error("export", tmp_path / "run", "--out", tmp_path / "c", "--layout", "fused")
+    assert "nu" in str(asked)
+    assert "'unrolled'" in str(asked)
+
+
+def test_wrong_usage_is_one_clear_error(tmp_path: Path) -> None:
+    assert "--data ID" in str(error("train"))
+    assert isinstance(error("train", "--data", "hra"), DataError)
+    assert "unknown cell 'lstn'" in str(error("train", *QUICK, "--cell", "lstn", "--out", tmp_path / "a"))
+    assert "u_rank" in str(error("train", *QUICK, "--u-rank", "99", "--out", tmp_path / "a"))
+    assert "optimizer" in str(error("train", *QUICK, "--optimizer", "sgd", "--out", tmp_path / "a"))
+    assert isinstance(error("train", tmp_path / "no.toml"), TrainingError)
+    assert "no checkpoint" in str(error("export", tmp_path, "--out", tmp_path / "b"))
+    assert not (tmp_path / "b").exists()
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    assert run("train", *QUICK, "--out", tmp_path / "run").exit_code == 0
+    assert "--force" in str(error("train", *QUICK, "--out", tmp_path / "run"))
+    assert run("export", tmp_path / "run", "--out", tmp_path / "b", "--layout", "fused").exit_code == 0
+    before = (tmp_path / "b" / "bundle.json").read_bytes()
+    assert isinstance(error("export", tmp_path / "run", "--out", tmp_path / "b"), ExportError)
+    assert (tmp_path / "b" / "bundle.json").read_bytes() == before
+
+
+def test_inline_writes_a_flat_graph(tmp_path: Path) -> None:
+    import onnx
+
+    assert run("train", *QUICK, "--out", tmp_path / "run").exit_code == 0
+    assert run("export", tmp_path / "run", "--out", tmp_path / "b", "--inline").exit_code == 0
+    model = onnx.load(tmp_path / "b" / "int8-unrolled.onnx")
+    assert len(model.functions) == 0
+    assert {entry.domain for entry in model.opset_import} == {""}
+
+
+def test_ctrl_c_leaves_a_checkpoint_that_exports(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastzoo", "train", *QUICK[:-1], "5000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / checkpoint.NAME).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+    assert run("export", tmp_path / "run", "--out", tmp_path / "b").exit_code == 0
+    assert fastzoo.load(tmp_path / "b").predict([[0.0] * 8] * 8) in tuple("0123456789")
+
+
+def test_the_demo_makes_evaluates_and_keeps_a_model(tmp_path: Path) -> None:
+    before = os.environ.get("FASTZOO_REGISTRY")
+    result = run("demo", "--epochs", "3", "--out", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    assert "fastgrnn-har-int8" in result.output
+    assert "walking" in result.output
+    assert "fastgrnn-digits-int8" in result.output
+    assert os.environ.get("FASTZOO_REGISTRY") == before
+    assert isinstance(error("demo", "--epochs", "1", "--out", tmp_path / "demo"), ExportError)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fastzoo.nn import FastGRNN, SequenceClassifier
+
+from . import oracle
+
+D, H, C, T = 3, 4, 5, 6
+
+
+def make(pool: int = 1, **arguments: Any) -> SequenceClassifier:
+    torch.manual_seed(0)
+    return SequenceClassifier(FastGRNN(D, H, **arguments), C, pool)
+
+
+def windows(batch: int = 7, steps: int = T) -> Tensor:
+    """Windows [N, T, D] far from zero, as raw sensor units are."""
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.normal([9.8, -300.0, 0.001], [1.0, 50.0, 2e-4], (batch, steps, D)).astype(np.float32))
+
+
+@pytest.mark.parametrize("pool", [1, 2, T])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_logits_are_those_of_the_equation(pool: int, batch: int) -> None:
+    net, x = make(pool), windows(batch)
+    net.set_normalisation(windows())
+    with torch.no_grad():
+        logits = net(x)
+    assert logits.shape == (batch, C)
+    assert np.abs(logits.numpy() - oracle.logits(net, x.numpy())).max() < 1e-5
+
+
+def test_normalised_channels_have_mean_zero_and_deviation_one() -> None:
+    net, x = make(), windows()
+    net.set_normalisation(x)
+    normalised = (x - net.mean) / net.std
+    assert normalised.mean(dim=(0, 1)).tolist() == pytest.approx([0] * D, abs=1e-3)
+    assert normalised.std(dim=(0, 1)).tolist() == pytest.approx([1] * D, rel=1e-3)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 9.81, 101325.3, -1e6])
+@pytest.mark.parametrize("batch", [1, 7, 3000])
+def test_a_constant_channel_keeps_its_unit(constant: float, batch: int) -> None:
+    net, x = make(), torch.randn(batch, T, D)
+    x[..., 1] = constant
+    net.set_normalisation(x)
+    assert net.std[1] == 1
+    assert net.mean[1].item() == pytest.approx(constant, rel=1e-6)
+    assert net.std[0] != 1
+
+
+def test_a_channel_in_a_large_unit_is_not_taken_for_constant() -> None:
+    net, x = make(), torch.randn(50, T, D) * 1e-8  # tesla
+    net.set_normalisation(x)
+    assert net.std.tolist() == pytest.approx([1e-8] * D, rel=0.3)
+
+
+def test_normalisation_is_kept_with_the_weights() -> None:
+    net, twin, x = make(), make(), windows()
+    net.set_normalisation(x)
+    twin.load_state_dict(net.state_dict())
+    assert torch.equal(twin(x), net(x))
+    assert not any(name in ("mean", "std") for name, _ in net.named_parameters())
+
+
+def test_one_window_gets_the_same_answer_alone() -> None:
+    net, x = make(pool=3), windows()
+    assert torch.allclose(net(x)[2:3], net(x[2:3]), atol=1e-6)
+
+
+@given(
+    pool=st.integers(1, 9),
+    classes=st.integers(2, 9),
+    w_rank=st.none() | st.integers(1, D),
+    nu=st.none() | st.floats(0, 1),
+)
+def test_config_survives_json(pool: int, classes: int, w_rank: int | None, nu: float | None) -> None:
+    net = SequenceClassifier(FastGRNN(D, H, w_rank, nu=nu), classes, pool)
+    config = json.loads(json.dumps(net.config()))
+    again = SequenceClassifier.from_config(config)
+    assert again.config() == net.config()
+    again.load_state_dict(net.state_dict())
+    x = windows(2, 9)
+    assert torch.equal(again(x), net(x))
+
+
+def test_from_config_leaves_the_config_alone() -> None:
+    config = make().config()
+    SequenceClassifier.from_config(config)
+    assert config == make().config()
+
+
+CELL = make().config()["cell"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "not the description of a classifier: 'cell'"),
+        ({"cell": CELL, "num_classes": 3}, "not the description of a classifier: 'pool'"),
+        ({"cell": CELL, "pool": 1}, "'num_classes'"),
+        ({"cell": {**CELL, "type": "lstmish"}, "num_classes": 3, "pool": 1}, "unknown cell 'lstmish'; known are fastg"),
+        ({"cell": {**CELL, "type": ["fastgrnn"]}, "num_classes": 3, "pool": 1}, "not the description"),
+        ({"cell": {"type": "fastgrnn"}, "num_classes": 3, "pool": 1}, "missing .* 'input_size' and 'hidden_size'"),
+        ({"cell": {**CELL, "depth": 3}, "num_classes": 3, "pool": 1}, "unexpected keyword argument 'depth'"),
+        ({"cell": {**CELL, "hidden_size": "4"}, "num_classes": 3, "pool": 1}, "hidden_size must be"),
+        ({"cell": 5, "num_classes": 3, "pool": 1}, "not the description of a classifier"),
+        ({"cell": CELL, "num_classes": 3, "pool": None}, "pool must be"),
+    ],
+)
+def test_a_faulty_config_is_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SequenceClassifier.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "num_classes must be a whole number of at least 2, not 1"),
+        ({"num_classes": 2.5}, "num_classes must be"),
+        ({"pool": 0}, "pool must be a whole number of at least 1, not 0"),
+        ({"pool": True}, "pool must be"),
+        ({"rnn": FastGRNN(D, H, batch_first=True)}, "build the rnn with batch_first=False"),
+    ],
+)
+def test_an_impossible_classifier_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SequenceClassifier(**{"rnn": FastGRNN(D, H), "num_classes": C, **arguments})
+
+
+def test_pooling_over_more_steps_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="pool = 7 states, but the windows have 6 steps"):
+        make(pool=7)(windows())
+
+
+@pytest.mark.parametrize("shape", [(2, T, D + 1), (T, D), (2, T), (1, 2, T, D)])
+def test_windows_of_another_form_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected windows \[N, T, D\] with D = 3, got \["):
+        make()(torch.zeros(shape))

@@ -1,0 +1,69 @@
+"""A small task with whole subjects in every split: three kinds of motion of ten made-up people."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastzoo.data import Dataset
+from fastzoo.data.hapt import CHANNELS
+from fastzoo.data.synthetic import motion
+from fastzoo.nn import FastGRNN, SequenceClassifier
+from fastzoo.train import Augmentation, ModelConfig
+
+CLASSES = ("walking", "standing", "laying")
+PEOPLE, WINDOWS_EACH, STEPS, RATE = 10, 30, 24, 25.0
+TEST_PEOPLE = (8, 9)
+
+MODEL = ModelConfig(hidden_size=12, w_rank=4, u_rank=6, gate_bias=(0, 3), pool=8)
+QUICK = {"batch_size": 32, "learning_rate": 0.03, "progress": False}
+
+
+def motions() -> Dataset:
+    """300 windows; people 8 and 9 are the test split, validation is left to `fit`."""
+    rows = np.arange(PEOPLE * WINDOWS_EACH, dtype=np.int64)
+    y, group = rows % len(CLASSES), rows // WINDOWS_EACH
+    return Dataset(
+        id="made-up-motion",
+        x=motion([CLASSES[i] for i in y], STEPS, RATE),
+        y=y,
+        group=group,
+        split=np.where(np.isin(group, TEST_PEOPLE), 2, 0).astype(np.uint8),
+        classes=CLASSES,
+        channels=CHANNELS,
+        rate=RATE,
+    )
+
+
+def network(seed: int = 0, pool: int = 8, classes: int = 3, channels: int = 6) -> SequenceClassifier:
+    """A classifier with seeded weights; it fits the task where nothing else is asked for."""
+    torch.manual_seed(seed)
+    return SequenceClassifier(FastGRNN(channels, 12, 4, 6, nu=0.0, gate_bias=(0, 3)), classes, pool)
+
+
+def weights(net: SequenceClassifier) -> dict[str, Tensor]:
+    """A copy of all weights."""
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two sets of weights are equal to the last bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Event(Augmentation):
+    """No augmentation, but something happens to batch number ``at``, counted from 1."""
+
+    def __init__(self, at: int, what: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        batches = itertools.count(1)
+        object.__setattr__(self, "apply", lambda x: what(x) if next(batches) == at else x)
+
+    def __call__(self, x: Tensor, *others: Any) -> Tensor:
+        changed: Tensor = vars(self)["apply"](x)
+        return changed
