@@ -33,7 +33,7 @@ class Windows(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
         self.feeds = iter([{"x": x}])
 
-    def get_next(self) -> dict[str, object] | None:
+    def get_next(self) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]] | None:
         """The next feed."""
         return next(self.feeds, None)
 

@@ -44,8 +44,7 @@ def faults(value: object, hint: Any, path: str = "") -> Iterator[str]:
     """Say where ``value`` (parsed JSON) does not fit the type ``hint``; unknown fields of a record are no fault.
 
     Understands dataclasses, ``str``, ``int``, ``float``, ``Any``, ``X | None``, ``tuple[X, ...]`` and
-    ``Mapping[str, X]``. dacite builds the records, but stops at the first fault, names no keys of a mapping, and
-    takes truth values for numbers and any text for a tuple of texts.
+    ``Mapping[str, X]``.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
@@ -132,6 +131,21 @@ def _expected(what: str, value: object, path: str) -> str:
 def _join(path: str, key: str) -> str:
     name = key if key.isprintable() and len(key) <= 60 else "?"
     return f"{path}.{name}" if path else name
+
+
+def build(value: Any, hint: Any) -> Any:
+    """Parsed JSON without :func:`faults` as what ``hint`` says: records, tuples, mappings; unknown fields dropped."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else build(value, arguments[0])
+    if dataclasses.is_dataclass(hint):
+        hints = _hints(hint)
+        return hint(**{name: build(item, hints[name]) for name, item in value.items() if name in hints})
+    if origin is tuple:
+        return tuple(build(item, arguments[0]) for item in value)
+    if origin is not None:  # Mapping[str, X]
+        return {key: build(item, arguments[1]) for key, item in value.items()}
+    return float(value) if hint is float else value
 
 
 def plain(value: object) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fastzoo import _files, _json
 from fastzoo._bundle_faults import content_faults
@@ -165,9 +165,7 @@ def _validated(document: object, path: Path) -> Bundle:
     faults = [] if schema == SCHEMA else [f"schema must be {SCHEMA}"]
     faults += _json.faults(document, Bundle)
     if not faults:
-        import dacite  # here, so that importing this module stays cheap
-
-        bundle = dacite.from_dict(Bundle, cast(dict[str, Any], document), dacite.Config(cast=[tuple]))
+        bundle: Bundle = _json.build(document, Bundle)
         faults += content_faults(bundle)
         if not faults:
             return bundle

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 
 import fastzoo
 from fastzoo import bundle, golden
-from fastzoo.data import synthetic
+from fastzoo.data import hapt, synthetic
+from fastzoo.data.prepared import Dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,25 +28,23 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.fixture
-def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """A folder to write in, a stand-in for `har` of synthetic motion, and the names that the pages take for granted."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTZOO_DATA", str(tmp_path))
     monkeypatch.setenv("FASTZOO_REGISTRY", str(tmp_path / "registry"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    labels = [name for name in synthetic.CLASSES for _ in range(24)]
+    labels = [name for name in hapt.CLASSES for _ in range(24)]
     rows = np.arange(len(labels))
-    from fastzoo.data.prepared import Dataset
-
     Dataset(
         id="har",
         x=synthetic.motion(labels),
         y=rows // 24,
         group=rows % 8,
         split=np.where(rows % 8 < 6, 0, 2).astype(np.uint8),
-        classes=synthetic.CLASSES,
-        channels=synthetic.CHANNELS,
+        classes=hapt.CLASSES,
+        channels=hapt.CHANNELS,
         rate=50.0,
     ).save(tmp_path)
     net = fastzoo.nn.SequenceClassifier(fastzoo.nn.FastGRNN(6, 8, nu=0.0), num_classes=2, pool=4)

@@ -35,6 +35,8 @@ def export(
     bundle = export_bundle(checkpoint, out, name=name, dataset=data, layouts=layout, inline=inline, overwrite=force)
     console = _console.console()
     console.print(table(bundle))
+    for line in spread(bundle):
+        console.print(line)
     for warning in accuracy_warnings(bundle):
         _console.warn(warning)
     console.print(f"Next: fastzoo register {out}, or fastzoo.load({str(out)!r}) in Python")
@@ -59,6 +61,17 @@ def table(bundle: Bundle) -> Table:
                 _console.microseconds(latency.p95_us if latency else None),
             )
     return made
+
+
+def spread(bundle: Bundle) -> list[str]:
+    """Test accuracy over all seeds, one line for each kind of file; empty for a single seed."""
+    seeds = bundle.seeds or {}
+    return [
+        f"{len(seeds['seeds'])} seeds, {kind}: mean {_console.percent(found['mean'])}, "
+        f"std {100 * found['std']:.2f} points, worst {_console.percent(found['worst'])}"
+        for kind, found in seeds.items()
+        if "/" in kind
+    ]
 
 
 def accuracy_warnings(bundle: Bundle, most: float = 0.003) -> list[str]:

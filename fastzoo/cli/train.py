@@ -54,6 +54,9 @@ def train(
     average: Annotated[
         float | None, typer.Option(rich_help_panel=_TRAINING, help="Decay of the running average of the weights.")
     ] = None,
+    at_rest: Annotated[
+        float | None, typer.Option(rich_help_panel=_TRAINING, help="0 to 1: scale channels by quiet windows, too.")
+    ] = None,
     rotate: Annotated[
         float | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Turn the device by N(0, ROTATE) radians.")
     ] = None,
@@ -80,7 +83,7 @@ def train(
         },
         "train": {
             "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "learning_rate": learning_rate,
-            "weight_decay": weight_decay, "schedule": schedule, "average": average, "seed": seed,
+            "weight_decay": weight_decay, "schedule": schedule, "average": average, "at_rest": at_rest, "seed": seed,
         },
         "augmentation": {"rotate": rotate, "scale": scale, "noise": noise},
         "seeds": seeds,

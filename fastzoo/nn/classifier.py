@@ -40,12 +40,24 @@ class SequenceClassifier(nn.Module):
         self.register_buffer("mean", torch.zeros(rnn.input_size))
         self.register_buffer("std", torch.ones(rnn.input_size))
 
-    def set_normalisation(self, x: Tensor) -> None:
-        """Take mean and standard deviation per channel from windows ``x [N, T, D]``; a constant channel keeps std 1."""
+    def set_normalisation(self, x: Tensor, at_rest: float = 0.0) -> None:
+        """Take mean and scale per channel from windows; a constant channel keeps scale 1.
+
+        Args:
+            x: [N, T, D] in raw units.
+            at_rest: 0 scales by the standard deviation over all windows; 1 by the typical one inside a window, the
+                geometric mean over the windows; between them geometrically. A sensor that lies still in some classes
+                and shakes in others has a large deviation over all windows, against which the small movements that
+                tell the quiet classes apart are lost.
+        """
         self.mean.copy_(x.mean(dim=(0, 1)))
-        std = x.std(dim=(0, 1))
+        overall = x.std(dim=(0, 1))
         rounding = 1e-6 * x.abs().amax(dim=(0, 1))  # what float32 makes of a constant far from zero
-        self.std.copy_(torch.where(std > rounding, std, torch.ones_like(std)))
+        scale = overall
+        if at_rest:
+            within = x.std(dim=1).clamp_min(1e-3 * overall).log().mean(dim=0).exp()
+            scale = overall ** (1 - at_rest) * within**at_rest
+        self.std.copy_(torch.where(overall > rounding, scale, torch.ones_like(scale)))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x [N, T, D]`` in raw units -> logits [N, C]."""

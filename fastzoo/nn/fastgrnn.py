@@ -63,7 +63,7 @@ class _FastGRNNParameters(nn.Module):
             elif is_number(value, 0, 1):
                 self.register_buffer(f"fixed_{name}", torch.tensor(float(value)), persistent=False)
             else:
-                raise ValueError(f"a fixed {name} must be a number between 0 and 1 (it is a sigmoid's value), not {value!r}")
+                raise ValueError(f"a fixed {name} is a sigmoid's value, a number between 0 and 1, not {value!r}")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

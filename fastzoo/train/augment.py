@@ -20,7 +20,7 @@ class Augmentation:
         rotate: standard deviation, in radians, of the angle by which the device is turned about a random axis. All
             x-y-z triples of one window turn together, as they do when a phone sits askew in a pocket.
         scale: standard deviation of a factor around 1, one per window.
-        noise: standard deviation of white noise, as a share of each channel's own standard deviation.
+        noise: standard deviation of white noise, as a share of each channel's scale in the normalisation.
     """
 
     rotate: float = 0.0
@@ -38,7 +38,7 @@ class Augmentation:
         Args:
             x: [N, T, D]; not changed.
             axes: the channel numbers of each x-y-z triple (:func:`xyz_triples`).
-            std: standard deviation of each channel, [D].
+            std: scale of each channel in the normalisation, [D].
             generator: the source of all randomness.
 
         Returns:

@@ -139,7 +139,7 @@ class _Trainer:
     ) -> None:
         self.net, self.axes, self.settings = net, axes, settings
         self.x, self.y = torch.from_numpy(train.x).float(), torch.from_numpy(train.y)  # [N, T, D], [N]
-        net.set_normalisation(self.x)
+        net.set_normalisation(self.x, settings.at_rest)
         self.steps = -(-len(self.x) // settings.batch_size)
         optimizer = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
         self.optimizer = optimizer(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

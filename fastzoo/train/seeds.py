@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastzoo import _files
+from fastzoo import _files, _json
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.train.loop import Run, fit
 from fastzoo.train.recipe import Recipe
 
 NAME = "seeds.json"
+
+
+@dataclass(frozen=True)
+class _Record:
+    chosen: int
+    validation_accuracy: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,12 @@ def load(folder: Path) -> SeedsRun:
     """
     path = folder / NAME
     try:
-        record = json.loads(path.read_bytes())
+        record = _json.parse(path.read_bytes())
+        if faults := list(_json.faults(record, _Record)):
+            raise ValueError(_json.listing(faults))
         accuracy = {int(seed): float(value) for seed, value in record["validation_accuracy"].items()}
-        chosen = int(record["chosen"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        chosen = record["chosen"]
+    except (OSError, ValueError) as error:
         raise TrainingError(f"{path} is damaged: {error}") from error
     if chosen not in accuracy:
         raise TrainingError(f"{path} is damaged: the chosen seed {chosen} is not one of its seeds")
@@ -105,4 +113,6 @@ def _save(run: SeedsRun) -> None:
     try:
         _files.write(path, (json.dumps(record, indent=2) + "\n").encode())
     except OSError as error:
-        raise TrainingError(f"cannot write {path}: {error.strerror}. Free some space; the seeds' folders are whole.") from error
+        raise TrainingError(
+            f"cannot write {path}: {error.strerror}. Free some space; the seeds' folders are whole."
+        ) from error

@@ -26,6 +26,8 @@ class Settings:
         decay_rate: with ``"step"``, the factor of a decay (EdgeML: 0.1).
         average: decay per step of the running average of the weights that is validated and kept; 0 = no averaging.
         label_smoothing: share of the target that is spread evenly over all classes.
+        at_rest: how far the scale of a channel follows its movement inside a window rather than over all windows, 0 to
+            1 (:meth:`fastzoo.nn.SequenceClassifier.set_normalisation`).
         augmentation: what is done to the windows.
         validation_fraction: share of the training windows held out, by whole groups, where the data set has no
             validation split of its own.
@@ -46,6 +48,7 @@ class Settings:
     decay_rate: float = 0.1
     average: float = 0.0
     label_smoothing: float = 0.0
+    at_rest: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     validation_fraction: float = 0.2
     validation_seed: int = 0
@@ -65,6 +68,7 @@ class Settings:
                 ("decay_rate", is_number(self.decay_rate) and 0 < self.decay_rate <= 1, "a number in (0, 1]"),
                 ("average", is_number(self.average) and 0 <= self.average < 1, "a number in [0, 1)"),
                 ("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1, "in [0, 1)"),
+                ("at_rest", is_number(self.at_rest, 0) and self.at_rest <= 1, "a number from 0 to 1"),
                 ("augmentation", isinstance(self.augmentation, Augmentation), "an Augmentation"),
                 (
                     "validation_fraction",

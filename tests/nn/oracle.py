@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +11,7 @@ from fastzoo.nn import FastGRNN, FastGRNNCell, SequenceClassifier
 
 Floats = npt.NDArray[np.float64]
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {
     "tanh": np.tanh,
     "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
     "relu": lambda a: np.maximum(a, 0),
@@ -26,7 +28,8 @@ def step(rnn: FastGRNN | FastGRNNCell, x: Floats, h: Floats) -> Floats:
     z = FUNCTIONS[rnn.gate_nonlinearity](gate_pre)
     c = FUNCTIONS[rnn.update_nonlinearity](update_pre)
     zeta, nu = rnn.zeta.item(), rnn.nu.item()
-    return (zeta * (1 - z) + nu) * c + z * h
+    following: Floats = (zeta * (1 - z) + nu) * c + z * h
+    return following
 
 
 def preactivations(rnn: FastGRNN | FastGRNNCell, x: Floats, h: Floats) -> tuple[Floats, Floats]:

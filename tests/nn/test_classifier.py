@@ -49,10 +49,11 @@ def test_normalised_channels_have_mean_zero_and_deviation_one() -> None:
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 9.81, 101325.3, -1e6])
 @pytest.mark.parametrize("batch", [1, 7, 3000])
-def test_a_constant_channel_keeps_its_unit(constant: float, batch: int) -> None:
+@pytest.mark.parametrize("at_rest", [0.0, 0.5, 1.0])
+def test_a_constant_channel_keeps_its_unit(constant: float, batch: int, at_rest: float) -> None:
     net, x = make(), torch.randn(batch, T, D)
     x[..., 1] = constant
-    net.set_normalisation(x)
+    net.set_normalisation(x, at_rest)
     assert net.std[1] == 1
     assert net.mean[1].item() == pytest.approx(constant, rel=1e-6)
     assert net.std[0] != 1
@@ -62,6 +63,23 @@ def test_a_channel_in_a_large_unit_is_not_taken_for_constant() -> None:
     net, x = make(), torch.randn(50, T, D) * 1e-8  # tesla
     net.set_normalisation(x)
     assert net.std.tolist() == pytest.approx([1e-8] * D, rel=0.3)
+
+
+@pytest.mark.parametrize("at_rest", [0.0, 0.3, 1.0])
+def test_the_scale_can_follow_the_movement_inside_a_window(at_rest: float) -> None:
+    net, x = make(), windows() * torch.logspace(-1, 1, 7)[:, None, None]  # some windows are quiet, others are not
+    net.set_normalisation(x, at_rest)
+    overall = x.numpy().std(axis=(0, 1), ddof=1)
+    inside = np.exp(np.log(x.numpy().std(axis=1, ddof=1)).mean(axis=0))
+    assert (inside < 0.5 * overall).any()
+    assert np.allclose(net.std, overall ** (1 - at_rest) * inside**at_rest, rtol=1e-4)
+
+
+def test_a_window_without_any_movement_does_not_decide_the_scale() -> None:
+    net, x = make(), torch.randn(1000, T, D)
+    x[0] = 0
+    net.set_normalisation(x, at_rest=1)
+    assert net.std.min() > 0.8
 
 
 def test_normalisation_is_kept_with_the_weights() -> None:

@@ -14,14 +14,14 @@ from fastzoo.data import Dataset
 from fastzoo.data.hapt import CHANNELS
 from fastzoo.data.synthetic import motion
 from fastzoo.nn import FastGRNN, SequenceClassifier
-from fastzoo.train import Augmentation, ModelConfig
+from fastzoo.train import Augmentation, ModelConfig, Run, Settings, fit
 
 CLASSES = ("walking", "standing", "laying")
 PEOPLE, WINDOWS_EACH, STEPS, RATE = 10, 30, 24, 25.0
 TEST_PEOPLE = (8, 9)
 
 MODEL = ModelConfig(hidden_size=12, w_rank=4, u_rank=6, gate_bias=(0, 3), pool=8)
-QUICK = {"batch_size": 32, "learning_rate": 0.03, "progress": False}
+QUICK = Settings(batch_size=32, learning_rate=0.03)
 
 
 def motions() -> Dataset:
@@ -44,6 +44,11 @@ def network(seed: int = 0, pool: int = 8, classes: int = 3, channels: int = 6) -
     """A classifier with seeded weights; it fits the task where nothing else is asked for."""
     torch.manual_seed(seed)
     return SequenceClassifier(FastGRNN(channels, 12, 4, 6, nu=0.0, gate_bias=(0, 3)), classes, pool)
+
+
+def fit_quickly(net: SequenceClassifier, dataset: Dataset, **arguments: Any) -> Run:
+    """Train on the small task with settings that suit it."""
+    return fit(net, dataset, QUICK, progress=False, **arguments)
 
 
 def weights(net: SequenceClassifier) -> dict[str, Tensor]:

@@ -113,7 +113,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
     ("channels", "triples"),
     [
         (CHANNELS, TRIPLES),
-        (("gyro_z [rad/s]", "acc_x [g]", "gyro_y [rad/s]", "acc_y [g]", "acc_z [g]", "gyro_x [rad/s]"), ((5, 2, 0), (1, 3, 4))),
+        (("b_z [T]", "a_x [g]", "b_y [T]", "a_y [g]", "a_z [g]", "b_x [T]"), ((5, 2, 0), (1, 3, 4))),
         (("body_acc_x", "body_acc_y", "body_acc_z"), ((0, 1, 2),)),
         (("acc_x [g]", "acc_y [g]", "gyro_z [rad/s]"), ()),
         (("acc_x_left", "acc_y_left", "acc_z_left"), ()),

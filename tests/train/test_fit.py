@@ -20,7 +20,7 @@ from fastzoo.errors import DataError, TrainingError
 from fastzoo.nn import FastGRNN, SequenceClassifier
 from fastzoo.train import Augmentation, Settings, checkpoint, evaluate, fit, predict
 
-from .task import CLASSES, QUICK, Event, network, same, weights
+from .task import CLASSES, Event, fit_quickly, network, same, weights
 
 
 def with_misled_validation(dataset: Dataset) -> Dataset:
@@ -30,7 +30,7 @@ def with_misled_validation(dataset: Dataset) -> Dataset:
 
 
 def test_training_reaches_people_it_has_not_seen(dataset: Dataset) -> None:
-    run = fit(network(), dataset, epochs=12, **QUICK)
+    run = fit_quickly(network(), dataset, epochs=12)
     assert run.best is not None
     assert run.best.validation_accuracy >= 0.95
     assert evaluate(run.net, dataset.test, dataset.classes, "test").accuracy >= 0.9
@@ -40,8 +40,10 @@ def test_training_reaches_people_it_has_not_seen(dataset: Dataset) -> None:
 
 
 def test_people_held_out_are_not_trained_on(dataset: Dataset) -> None:
-    run = fit(network(), dataset, epochs=1, validation_fraction=0.3, **QUICK)
-    train, validation, test = (set(part.group) for part in (run.dataset.train, run.dataset.validation, run.dataset.test))
+    run = fit_quickly(network(), dataset, epochs=1, validation_fraction=0.3)
+    train, validation, test = (
+        set(part.group) for part in (run.dataset.train, run.dataset.validation, run.dataset.test)
+    )
     assert train
     assert validation
     assert not train & validation
@@ -52,7 +54,7 @@ def test_people_held_out_are_not_trained_on(dataset: Dataset) -> None:
 
 def test_normalisation_is_taken_from_training_windows_alone(dataset: Dataset) -> None:
     loud = replace(dataset, x=np.where((dataset.split == 0)[:, None, None], dataset.x, dataset.x * 100))
-    run = fit(network(), loud, epochs=1, **QUICK)
+    run = fit_quickly(network(), loud, epochs=1)
     x = run.dataset.train.x
     assert np.allclose(run.net.mean.numpy(), x.mean(axis=(0, 1)), atol=1e-5)
     assert np.allclose(run.net.std.numpy(), x.std(axis=(0, 1)), rtol=1e-3)
@@ -72,7 +74,7 @@ def test_global_randomness_changes_nothing(dataset: Dataset) -> None:
     nets = network(), network()
     for seed, net in enumerate(nets):
         torch.manual_seed(seed)
-        fit(net, dataset, epochs=1, **QUICK)
+        fit_quickly(net, dataset, epochs=1)
     assert same(weights(nets[0]), weights(nets[1]))
 
 
@@ -88,12 +90,12 @@ def by_hand(net: SequenceClassifier, dataset: Dataset, settings: Settings) -> It
     if settings.schedule == "onecycle":
         onecycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.epochs * steps)
     for epoch in range(settings.epochs):
-        for rows in torch.randperm(len(x), generator=generator).split(settings.batch_size):
+        for rows in torch.split(torch.randperm(len(x), generator=generator), settings.batch_size):
             if settings.schedule == "step":
                 decays = epoch // settings.decay_epochs
                 optimizer.param_groups[0]["lr"] = settings.learning_rate * settings.decay_rate**decays
             optimizer.zero_grad()
-            cross_entropy(net(x[rows]), y[rows], label_smoothing=settings.label_smoothing).backward()
+            torch.autograd.backward(cross_entropy(net(x[rows]), y[rows], label_smoothing=settings.label_smoothing))
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
             if settings.schedule == "onecycle":
@@ -146,7 +148,7 @@ def test_the_running_average_is_validated_and_kept(dataset: Dataset) -> None:
 
 def test_the_epoch_that_is_best_on_validation_is_kept(dataset: Dataset, tmp_path: Path) -> None:
     misled = with_misled_validation(dataset)
-    run = fit(network(), misled, epochs=8, out=tmp_path, **QUICK)
+    run = fit_quickly(network(), misled, epochs=8, out=tmp_path)
     assert run.best is not None
     assert run.validation is not None
     accuracies = [epoch.validation_accuracy for epoch in run.history]
@@ -160,22 +162,20 @@ def test_the_epoch_that_is_best_on_validation_is_kept(dataset: Dataset, tmp_path
 
 
 def test_of_equally_good_epochs_the_later_is_kept(dataset: Dataset) -> None:
-    run = fit(network(), every_epoch_equal(dataset.with_validation()), epochs=3, **QUICK)
+    run = fit_quickly(network(), every_epoch_equal(dataset.with_validation()), epochs=3)
     assert len({epoch.validation_accuracy for epoch in run.history}) == 1
     assert run.best == run.history[-1]
 
 
-def test_nothing_is_written_unless_asked(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_written_unless_asked(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    fit(network(), dataset, epochs=1, **QUICK)
+    fit_quickly(network(), dataset, epochs=1)
     assert not list(tmp_path.iterdir())
 
 
 def test_integer_windows_are_trained_on(dataset: Dataset) -> None:
     coarse = replace(dataset, x=(dataset.x.clip(-2, 2) * 60 + 127).astype(np.uint8))
-    run = fit(network(), coarse, epochs=6, **QUICK)
+    run = fit_quickly(network(), coarse, epochs=6)
     assert run.best is not None
     assert run.best.validation_accuracy > 0.8
 
@@ -217,7 +217,7 @@ def test_ctrl_c_at_any_moment_leaves_a_checkpoint(dataset: Dataset, tmp_path: Pa
 
     thread = threading.Thread(target=press, daemon=True)
     thread.start()
-    run = fit(network(), dataset, epochs=10_000, out=tmp_path, **QUICK)
+    run = fit_quickly(network(), dataset, epochs=10_000, out=tmp_path)
     thread.join()
     assert run.interrupted
     assert run.best is not None
@@ -234,7 +234,9 @@ def to_nan(x: Tensor) -> Tensor:
 def test_a_loss_that_is_no_number_ends_training_and_spares_the_best(dataset: Dataset, tmp_path: Path) -> None:
     net = network()
     broken = Settings(epochs=5, batch_size=32, augmentation=Event(at=17, what=to_nan))
-    with pytest.raises(TrainingError, match=r"the loss became nan; .* best weights so far.* smaller learning rate than"):
+    with pytest.raises(
+        TrainingError, match=r"the loss became nan; .* best weights so far.* smaller learning rate than"
+    ):
         fit(net, dataset, broken, out=tmp_path, progress=False)
     saved = checkpoint.load(tmp_path)
     assert saved.training["epoch"] in (1, 2)
@@ -245,8 +247,8 @@ def test_a_loss_that_is_no_number_ends_training_and_spares_the_best(dataset: Dat
 @pytest.mark.parametrize("batch_size", [32, 1000])
 def test_an_absurd_learning_rate_is_an_error(batch_size: int, dataset: Dataset) -> None:
     net = network()
-    with pytest.raises(TrainingError, match=r"the loss became .* smaller learning rate than 1e\+38"):
-        fit(net, dataset, epochs=3, learning_rate=1e38, batch_size=batch_size, progress=False)
+    with pytest.raises(TrainingError, match=r"became .* smaller learning rate than 1e\+36"):
+        fit(net, dataset, epochs=3, learning_rate=1e36, batch_size=batch_size, progress=False)
     assert all(value.isfinite().all() for value in weights(net).values())
 
 
@@ -257,7 +259,7 @@ def test_weights_that_are_no_numbers_are_never_kept(dataset: Dataset, tmp_path: 
 
     net = SequenceClassifier(FastGRNN(6, 12, nu=0.0), len(CLASSES))
     last_of_the_epoch = Event(at=6, what=one_infinite_sample)
-    with pytest.raises(TrainingError, match="weights became NaN or infinite; .* smaller learning rate"):
+    with pytest.raises(TrainingError, match=r"weights became NaN or infinite; .* smaller learning rate"):
         fit(net, dataset, epochs=3, batch_size=32, augmentation=last_of_the_epoch, out=tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
     assert all(value.isfinite().all() for value in weights(net).values())
@@ -274,7 +276,7 @@ def test_weights_that_are_no_numbers_are_never_kept(dataset: Dataset, tmp_path: 
 )
 def test_a_network_that_does_not_fit_is_refused(net: dict[str, int], messages: list[str], dataset: Dataset) -> None:
     with pytest.raises(TrainingError, match="cannot train on 'made-up-motion'") as caught:
-        fit(network(**net), dataset, **QUICK)
+        fit_quickly(network(**net), dataset)
     assert all(message in str(caught.value) for message in messages)
 
 
@@ -283,12 +285,12 @@ def test_a_class_without_training_windows_is_named(dataset: Dataset) -> None:
     split = np.where(laying, 2, dataset.split).astype(np.uint8)
     unseen = replace(dataset, split=split, group=dataset.group + 100 * laying)
     with pytest.raises(TrainingError, match="no training window of class laying"):
-        fit(network(), unseen, **QUICK)
+        fit_quickly(network(), unseen)
 
 
 def test_data_of_one_person_cannot_be_split(dataset: Dataset) -> None:
     with pytest.raises(DataError, match="has 1 training group"):
-        fit(network(), replace(dataset, group=dataset.split.astype(np.int64)), **QUICK)
+        fit_quickly(network(), replace(dataset, group=dataset.split.astype(np.int64)))
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": 1.5}, {"learning_rate": -1}])

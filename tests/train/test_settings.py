@@ -38,6 +38,7 @@ def test_settings_survive_json(settings: Settings) -> None:
         ("decay_rate", (0, 1.1, math.nan, "half")),
         ("average", (-0.1, 1, 1.5, math.nan, True)),
         ("label_smoothing", (-0.1, 1, "little")),
+        ("at_rest", (-0.1, 1.1, math.nan, "yes", True)),
         ("augmentation", (None, {}, 0.25)),
         ("validation_fraction", (0, 1, -0.2, 20, "0.2", math.nan)),
         ("validation_seed", (-1, 1.0, 2**32, "0")),

@@ -1,0 +1,129 @@
+"""Every shipped model, recomputed from its bytes: all faults of an entry at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.numpy
+from fastzoo.export.graph import operators
+from fastzoo.export.verify import ALLOWED_OPERATORS, int8_count
+
+import fastzoo
+from fastzoo import bundle, data, golden, metrics, registry
+from fastzoo.bundle import Bundle
+from fastzoo.errors import DataError
+from fastzoo.model import Model
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = sorted(path.parent for path in (ROOT / "fastzoo" / "models").glob(f"*/{bundle.FILE}"))
+LARGEST_LOSS = 0.003  # an int8 file may be so much below its fp32 parent
+
+each_bundle = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+
+
+def files(content: Bundle) -> Iterator[tuple[str, str, bundle.LayoutFile]]:
+    for precision, files in content.precisions.items():
+        for layout, file in files.layouts.items():
+            yield precision, layout, file
+
+
+def test_the_model_of_the_readme_is_shipped() -> None:
+    assert {"fastgrnn-har-fp32", "fastgrnn-har-int8"} <= set(fastzoo.list_models("*-har-*"))
+    assert sorted(registry.builtin().models) == sorted(
+        bundle.read(folder).model_name(precision) for folder in FOLDERS for precision in bundle.read(folder).precisions
+    )
+
+
+@each_bundle
+def test_the_files_are_what_the_bundle_says(folder: Path) -> None:
+    content = bundle.read(folder)
+    bundle.check(content, folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [bundle.FILE, *(record.file for record in content.files)]
+    )
+    faults = []
+    for precision, layout, file in files(content):
+        model = onnx.load(folder / file.file)
+        opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+        found = (model.ir_version, opset, operators(model))
+        if found != (file.ir_version, file.opset, dict(file.operators)):
+            faults.append(f"{file.file}: IR, opset, operators are {found}")
+        if foreign := operators(model).keys() - ALLOWED_OPERATORS:
+            faults.append(f"{file.file}: operators {foreign}")
+        if (int8_count(model) > 0) != (precision == "int8"):
+            faults.append(f"{file.file}: {int8_count(model)} weights in int8")
+        contract = {entry.key: entry.value for entry in model.metadata_props}
+        if (contract["fastzoo.layout"], contract["fastzoo.precision"]) != (layout, precision):
+            faults.append(f"{file.file}: the metadata says {contract}")
+    assert faults == []
+
+
+@each_bundle
+def test_sizes_follow_from_the_weights(folder: Path) -> None:
+    content = bundle.read(folder)
+    weights = safetensors.numpy.load_file(folder / content.weights.file)
+    trained = {k: v for k, v in weights.items() if k not in ("mean", "std") and v.ndim}
+    matrices = [v for v in trained.values() if v.ndim == 2]
+    biases = [v for v in trained.values() if v.ndim == 1]
+    assert content.size.parameters == sum(v.size for v in trained.values())
+    assert content.size.nonzeros == sum(np.count_nonzero(v) for v in trained.values())
+    recurrent = sum(v.size for k, v in trained.items() if v.ndim == 2 and not k.startswith("head"))
+    assert content.size.macs_per_window == content.input.steps * recurrent + weights["head.weight"].size
+    assert content.precisions["fp32"].weights_bytes == 4 * content.size.parameters
+    assert content.precisions["int8"].weights_bytes == (
+        sum(v.size + 4 for v in matrices) + sum(4 * v.size for v in biases)
+    )
+
+
+@each_bundle
+def test_golden_windows_get_golden_answers(folder: Path) -> None:
+    content = bundle.read(folder)
+    arrays = golden.read(content, folder)
+    for precision, layout, file in files(content):
+        logits = Model(folder, precision, layout).logits(arrays["x"])
+        arithmetic_in_int8 = "QuantizeLinear" in file.operators
+        np.testing.assert_allclose(
+            logits, arrays[f"{precision}/{layout}"], rtol=0, atol=0.5 if arithmetic_in_int8 else 1e-3
+        )
+        if precision == "fp32":
+            np.testing.assert_allclose(logits, arrays["torch"], rtol=0, atol=1e-4)
+
+
+@each_bundle
+def test_int8_keeps_the_accuracy_of_its_parent(folder: Path) -> None:
+    content = bundle.read(folder)
+    lost = {
+        layout: parent.metrics.accuracy - file.metrics.accuracy
+        for layout, file in content.precisions["int8"].layouts.items()
+        if (parent := content.precisions["fp32"].layouts[layout]).metrics and file.metrics
+    }
+    assert {layout: loss for layout, loss in lost.items() if loss > LARGEST_LOSS} == {}
+    assert lost, "no metrics are published"
+
+
+@each_bundle
+@pytest.mark.real_data
+def test_the_published_accuracy_is_that_of_the_shipped_bytes(folder: Path) -> None:
+    content = bundle.read(folder)
+    assert content.dataset is not None
+    if "FASTZOO_DATA" not in os.environ and content.dataset.id != "digits":
+        pytest.skip("FASTZOO_DATA names no folder of prepared data")
+    try:
+        dataset = data.load(content.dataset.id)
+    except DataError as error:
+        pytest.skip(str(error))
+    assert dataset.sha256 == content.dataset.sha256
+    test = dataset.test
+    for precision, layout, file in files(content):
+        logits = Model(folder, precision, layout).logits(test.x)
+        measured = metrics.evaluate(logits.argmax(1), test.y, dataset.classes)
+        assert file.metrics is not None
+        # Arithmetic in int8 differs a little between kinds of CPU.
+        allowed = 0.005 if "QuantizeLinear" in file.operators else 0.0005
+        assert measured.accuracy == pytest.approx(file.metrics.accuracy, abs=allowed)
+        assert measured.macro_f1 == pytest.approx(file.metrics.macro_f1, abs=2 * allowed)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from fastzoo.data import Dataset
+from fastzoo.errors import TrainingError
+from fastzoo.train import Recipe, Run, Settings, checkpoint, fit, fit_recipe, seeds
+
+from .task import MODEL, Event, same, weights
+
+SETTINGS = Settings(epochs=2, batch_size=32, learning_rate=0.03, seed=3)
+ONE = Recipe("made-up-motion", MODEL, SETTINGS, bundle={"name": "mine"})
+TWO = replace(ONE, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Run]]:
+    """A run of two seeds, and what was reported."""
+    runs: dict[int, Run] = {}
+    folder = fit_recipe(TWO, dataset, tmp_path_factory.mktemp("seeds") / "run", progress=False, report=runs.__setitem__)
+    return folder, runs
+
+
+def test_every_seed_has_its_own_checkpoint(finished: tuple[Path, dict[int, Run]], dataset: Dataset) -> None:
+    folder, runs = finished
+    assert list(runs) == [3, 4]
+    for seed, run in runs.items():
+        saved = checkpoint.load(folder / f"seed-{seed}")
+        assert saved.training["settings"]["seed"] == seed
+        assert saved.training["bundle"] == {"name": "mine"}
+        alone = fit(MODEL.build(dataset, seed), dataset, SETTINGS, seed=seed, progress=False)
+        assert same(weights(saved.net), weights(run.net))
+        assert same(weights(saved.net), weights(alone.net))
+
+
+def test_the_seed_that_is_best_on_validation_is_chosen(finished: tuple[Path, dict[int, Run]]) -> None:
+    folder, runs = finished
+    accuracy = {seed: run.validation.accuracy for seed, run in runs.items() if run.validation}
+    assert len(set(accuracy.values())) == 2, "equal seeds would prove nothing"
+    run = seeds.load(folder)
+    assert run.validation_accuracy == accuracy
+    assert accuracy[run.chosen] == max(accuracy.values())
+    assert run.chosen_folder == folder / f"seed-{run.chosen}"
+    assert seeds.is_run(folder)
+
+
+def test_one_seed_is_a_plain_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
+    assert fit_recipe(ONE, dataset, tmp_path, progress=False) == tmp_path
+    assert checkpoint.load(tmp_path).training["settings"]["seed"] == 3
+    assert not seeds.is_run(tmp_path)
+
+
+def test_a_new_run_hides_the_old_one(dataset: Dataset, tmp_path: Path) -> None:
+    fit_recipe(TWO, dataset, tmp_path, progress=False)
+    fit_recipe(replace(ONE, settings=replace(SETTINGS, epochs=1)), dataset, tmp_path, progress=False)
+    assert not seeds.is_run(tmp_path)
+    assert checkpoint.load(tmp_path).training["settings"]["epochs"] == 1
+
+
+def interrupt(x: Tensor) -> Tensor:
+    signal.raise_signal(signal.SIGINT)
+    return x
+
+
+def test_ctrl_c_ends_all_seeds_and_leaves_a_run(dataset: Dataset, tmp_path: Path) -> None:
+    in_the_second_seed = replace(SETTINGS, augmentation=Event(at=13, what=interrupt))
+    reported: dict[int, bool] = {}
+    fit_recipe(
+        Recipe("made-up-motion", MODEL, in_the_second_seed, seeds=5),
+        dataset,
+        tmp_path,
+        progress=False,
+        report=lambda seed, run: reported.update({seed: run.interrupted}),
+    )
+    assert reported == {3: False, 4: True}
+    run = seeds.load(tmp_path)
+    assert list(run.folders) == [3, 4]
+    for folder in run.folders.values():
+        checkpoint.load(folder)
+
+
+def test_ctrl_c_in_the_first_seed_leaves_a_run(dataset: Dataset, tmp_path: Path) -> None:
+    at_once = replace(SETTINGS, augmentation=Event(at=1, what=interrupt))
+    fit_recipe(Recipe("made-up-motion", MODEL, at_once, seeds=2), dataset, tmp_path, progress=False)
+    run = seeds.load(tmp_path)
+    assert (run.chosen, list(run.folders)) == (3, [3])
+    checkpoint.load(run.chosen_folder)
+
+
+def test_a_seed_that_fails_spares_the_others(dataset: Dataset, tmp_path: Path) -> None:
+    second_fails = replace(SETTINGS, augmentation=Event(at=13, what=lambda x: x * float("nan")))
+    with pytest.raises(TrainingError, match="the loss became nan"):
+        fit_recipe(Recipe("made-up-motion", MODEL, second_fails, seeds=2), dataset, tmp_path, progress=False)
+    assert seeds.load(tmp_path).chosen == 3
+    checkpoint.load(seeds.load(tmp_path).chosen_folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"chosen": 1, "validation_accuracy": {}}',
+        '{"chosen": 1, "validation_accuracy": {"2": 0.5}}',
+        '{"chosen": "x", "validation_accuracy": {"1": 0.5}}',
+        '{"chosen": 1e999, "validation_accuracy": {"1": 0.5}}',
+        '{"chosen": 1, "validation_accuracy": {"1": 0.5, "../x": 0.9}}',
+        '{"chosen": 1, "validation_accuracy": {"1": NaN}}',
+        '{"chosen": 1, "validation_accuracy": {"1": "good"}}',
+        '{"chosen": 1, "validation_accuracy": [0.5]}',
+    ],
+)
+def test_a_damaged_run_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / seeds.NAME).write_text(text)
+    with pytest.raises(TrainingError, match=r"seeds\.json is damaged"):
+        seeds.load(tmp_path)
+
+
+def test_a_run_survives_json(finished: tuple[Path, dict[int, Run]]) -> None:
+    record = json.loads((finished[0] / seeds.NAME).read_text())
+    assert record["chosen"] in (3, 4)
+    assert set(record["validation_accuracy"]) == {"3", "4"}
+
+
+def test_a_folder_that_cannot_be_is_named(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for recipe in (ONE, TWO):
+        with pytest.raises(TrainingError, match="cannot write the checkpoint"):
+            fit_recipe(recipe, dataset, tmp_path / "file", progress=False)
