@@ -5,6 +5,6 @@ from fastzoo.errors import require
 for _module in ("torch", "onnx", "safetensors"):
     require(_module, extra="export", purpose="fastzoo.export")
 
-from fastzoo.export.pipeline import export  # noqa: E402
+from fastzoo.export.pipeline import export
 
 __all__ = ["export"]

@@ -139,8 +139,9 @@ def build(value: Any, hint: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         return None if value is None else build(value, arguments[0])
     if dataclasses.is_dataclass(hint):
-        hints = _hints(hint)
-        return hint(**{name: build(item, hints[name]) for name, item in value.items() if name in hints})
+        record: Any = hint
+        hints = _hints(record)
+        return record(**{name: build(item, hints[name]) for name, item in value.items() if name in hints})
     if origin is tuple:
         return tuple(build(item, arguments[0]) for item in value)
     if origin is not None:  # Mapping[str, X]

@@ -5,12 +5,12 @@ from fastzoo.errors import require
 for _module in ("torch", "safetensors"):
     require(_module, extra="train", purpose="fastzoo.train")
 
-from fastzoo.train.augment import Augmentation  # noqa: E402
-from fastzoo.train.checkpoint import Checkpoint, load  # noqa: E402
-from fastzoo.train.loop import Epoch, Run, evaluate, fit, predict  # noqa: E402
-from fastzoo.train.recipe import ModelConfig, Recipe  # noqa: E402
-from fastzoo.train.seeds import fit_recipe  # noqa: E402
-from fastzoo.train.settings import Settings  # noqa: E402
+from fastzoo.train.augment import Augmentation
+from fastzoo.train.checkpoint import Checkpoint, load
+from fastzoo.train.loop import Epoch, Run, evaluate, fit, predict
+from fastzoo.train.recipe import ModelConfig, Recipe
+from fastzoo.train.seeds import fit_recipe
+from fastzoo.train.settings import Settings
 
 __all__ = [
     "Augmentation", "Checkpoint", "Epoch", "ModelConfig", "Recipe", "Run", "Settings", "evaluate", "fit", "fit_recipe",

@@ -151,7 +151,7 @@ class _Trainer:
             self.scheduler = StepLR(self.optimizer, settings.decay_epochs * self.steps, settings.decay_rate)
         self.average: AveragedModel | None = None
         if settings.average:
-            running_mean = get_ema_multi_avg_fn(settings.average)  # type: ignore[no-untyped-call]
+            running_mean = get_ema_multi_avg_fn(settings.average)
             self.average = AveragedModel(net, multi_avg_fn=running_mean)
         self.generator = torch.Generator().manual_seed(settings.seed)
 
@@ -183,7 +183,7 @@ class _Trainer:
         if not torch.isfinite(loss):
             raise self._diverged(f"the loss became {loss.item()}")
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.scheduler.step()
