@@ -113,7 +113,7 @@ def fastgrnn_sequence(
     Differentiable once in every tensor argument.
     """
     names = (gate_nonlinearity, update_nonlinearity)
-    states: Tensor = _FastGRNNSequence.apply(xw, h0, bias_gate, bias_update, zeta, nu, names, *u)
+    states: Tensor = _FastGRNNSequence.apply(xw, h0, bias_gate, bias_update, zeta, nu, names, *u)  # type: ignore[no-untyped-call]
     return states
 
 
