@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from fastzoo.export.quantize import quiet_logging
-from fastzoo.export.unrolled import flat
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from timing import show, take_turns, verdict
 
 import fastzoo
 from fastzoo import bundle, golden
+from fastzoo.export.quantize import quiet_logging
+from fastzoo.export.unrolled import flat
 from fastzoo.model import Model
 
 ROUNDS, BLOCK, LOADS = 150, 20, 7

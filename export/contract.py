@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
-from fastzoo.export.network import Network
 from onnx import helper
+
+from fastzoo.export.network import Network
 
 
 @dataclass(frozen=True)

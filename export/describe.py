@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from fastzoo.export import verify
-from fastzoo.export.layouts import Builder, Form
-from fastzoo.export.network import Floats, Network, from_torch
-from fastzoo.export.source import Source
 
 import fastzoo
 from fastzoo import data, metrics
 from fastzoo.bundle import DatasetRecord, Licences, Metrics, Size
+from fastzoo.export import verify
+from fastzoo.export.layouts import Builder, Form
+from fastzoo.export.network import Floats, Network, from_torch
+from fastzoo.export.source import Source
 
 
 def size(network: Network) -> Size:
@@ -42,7 +42,7 @@ def accuracy(source: Source, network: Network, form: Form, model: onnx.ModelProt
         return None
     test = source.dataset.test
     logits = verify.answer(model, network, form.session, test.x.astype(np.float32))
-    return metrics.evaluate(logits.argmax(1), test.y, source.dataset.classes, "test")
+    return metrics.evaluate(logits.argmax(1), test.y, source.contract.labels, "test")
 
 
 def seeds(source: Source, wanted: Sequence[Form], calibration: Floats) -> Mapping[str, Any] | None:

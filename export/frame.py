@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fastzoo.export.graph import Op
 from fastzoo.export.network import Floats, Network
 
 
+def centre(op: Op, network: Network, x: str) -> str:
+    """x - mean per channel: users feed raw units."""
+    return op.Sub(x, op.constant("mean", network.mean))
+
+
 def normalise(op: Op, network: Network, x: str) -> str:
-    """(x - mean) / std per channel: users feed raw units."""
-    return op.Div(op.Sub(x, op.constant("mean", network.mean)), op.constant("std", network.std))
+    """(x - mean) / std per channel."""
+    return op.Div(centre(op, network, x), op.constant("std", network.std))
 
 
 def head(op: Op, network: Network, pooled: str, int8: bool) -> None:

@@ -4,20 +4,21 @@ With nu = 0 and the state divided by zeta (:meth:`Network.unit_zeta`), FastGRNN 
 
     z = gate(x W + g U + b_z);  c = update(x W + g U + b_h);  g' = (1 - z) c + z g
 
-which is ONNX's GRU (``linear_before_reset = 1``) with W and U tied between update gate and candidate and a reset gate
-that is always 1: no weights, and a bias that saturates its nonlinearity.
+which is ONNX's GRU with W and U tied between update gate and candidate and a reset gate that is always 1: no weights,
+and a bias that saturates its nonlinearity. (With such a gate, ``linear_before_reset`` makes no difference to the
+result; 0 is the form that onnxruntime runs faster.) The scale of the normalisation is part of W.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-from fastzoo.export.frame import head, int8_weight, normalise
-from fastzoo.export.graph import Op
-from fastzoo.export.network import Cell, Floats, Network
-from fastzoo.export.step import OPERATORS
 
 from fastzoo.errors import ExportError
+from fastzoo.export.frame import centre, head, int8_weight
+from fastzoo.export.graph import Op
+from fastzoo.export.network import Cell, Floats, Network, named_factors
+from fastzoo.export.step import OPERATORS
 
 # At this pre-activation the reset gate is exactly 1 in fp32.
 SATURATED = {"sigmoid": 40.0, "quant_sigmoid": 40.0, "quant_sigmoid4": 40.0, "tanh": 40.0, "relu": 1.0}
@@ -53,17 +54,19 @@ def fused(network: Network, int8: bool = False) -> onnx.ModelProto:
         raise ExportError(f"the layout 'fused' does not exist for this model: {reason}. The layout 'unrolled' does.")
     hidden = cell.hidden_size
     op = Op("v")
-    x = op.Transpose(normalise(op, network, "x"), perm=[1, 0, 2])  # [T, N, D]
+    x = op.Transpose(centre(op, network, "x"), perm=[1, 0, 2])  # [T, N, D]
+    w = op.Div(_matrix(op, "W", cell.w, int8), op.constant("std", network.std[:, np.newaxis]))
+    u = _matrix(op, "U", cell.u, int8)
     no_bias = np.zeros(hidden, np.float32)
     reset = np.full(hidden, SATURATED[cell.gate_nonlinearity], np.float32)
     bias = np.concatenate([cell.bias_gate, reset, cell.bias_update, no_bias, no_bias, no_bias])
     states = op.GRU(
         x,
-        _tied(op, "W", cell.w, int8),
-        _tied(op, "U", cell.u, int8),
+        _tied(op, w, op.constant("D_H", np.array([cell.input_size, hidden]))),
+        _tied(op, u, op.constant("H_H", np.array([hidden, hidden]))),
         op.constant("bias", bias[np.newaxis]),
         hidden_size=hidden,
-        linear_before_reset=1,
+        linear_before_reset=0,
         **_activations(cell),
     )  # [T, 1, N, H]
     last = op.Slice(
@@ -73,15 +76,17 @@ def fused(network: Network, int8: bool = False) -> onnx.ModelProto:
     return op.model("fused", {"x": ["N", network.steps, cell.input_size]}, {"logits": ["N", network.num_classes]})
 
 
-def _tied(op: Op, name: str, factors: tuple[Floats, ...], int8: bool) -> str:
-    """[1, 3 H, n]: the product of the factors for update gate and candidate, zeros for the reset gate."""
-    names = [name] if len(factors) == 1 else [f"{name}1", f"{name}2"]
+def _matrix(op: Op, name: str, factors: tuple[Floats, ...], int8: bool) -> str:
+    """The product of the factors, which are what is stored."""
     store = int8_weight if int8 else Op.constant
-    matrices = [store(op, key, factor) for key, factor in zip(names, factors, strict=True)]
-    product = matrices[0] if len(matrices) == 1 else op.MatMul(*matrices)  # [n, H]
-    rows = op.Transpose(product, perm=[1, 0])  # [H, n]
-    none = op.ConstantOfShape(op.constant(f"{name}_shape", np.array([factors[-1].shape[1], len(factors[0])])))
-    return op.Unsqueeze(op.Concat(rows, none, rows, axis=0), op.constant("0", np.array([0])))
+    matrices = [store(op, key, factor) for key, factor in named_factors(name, factors).items()]
+    return matrices[0] if len(matrices) == 1 else op.MatMul(*matrices)
+
+
+def _tied(op: Op, matrix: str, shape: str) -> str:
+    """[1, 3 H, n] from [n, H]: the matrix for update gate and candidate, zeros for the reset gate."""
+    gates = op.Concat(matrix, op.ConstantOfShape(shape), matrix, axis=1)  # [n, 3 H]
+    return op.Unsqueeze(op.Transpose(gates, perm=[1, 0]), op.constant("0", np.array([0])))
 
 
 def _activations(cell: Cell) -> dict[str, list[str] | list[float]]:

@@ -34,7 +34,7 @@ class Op:
 
         def add(*inputs: str, output: str | None = None, **attributes: Any) -> str:
             name = output or next(self._fresh)
-            self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
+            self.nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
             return name
 
         return add

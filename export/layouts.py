@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import onnx
+
+from fastzoo.errors import ExportError
 from fastzoo.export.fused import fused, obstacle
 from fastzoo.export.network import Floats, Network
 from fastzoo.export.quantize import quantize_step, recurrent_inputs
 from fastzoo.export.step import fastgrnn_step
 from fastzoo.export.unrolled import unrolled
 
-from fastzoo.errors import ExportError
-
 LAYOUTS = ("fused", "unrolled")
 PRECISIONS = ("fp32", "int8")
 
 WEIGHTS_ONLY = "weights int8 symmetric per tensor behind DequantizeLinear, arithmetic fp32"
-STATIC = "U8S8 QDQ matrix products (quantize_static, min-max), state fp32, head weights int8"
+STATIC = "recurrent products U8S8 QDQ (quantize_static, min-max), state fp32; other weights int8, arithmetic fp32"
 
 
 @dataclass(frozen=True)

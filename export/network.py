@@ -68,6 +68,11 @@ class Network:
         u = (cell.u[0] * zeta, *cell.u[1:])
         return replace(self, cell=replace(cell, u=u, zeta=1.0), head_weight=self.head_weight * zeta)
 
+    def matrices(self) -> dict[str, Floats]:
+        """The factors and the head [C, H] by the names they have in every graph."""
+        cell = self.cell
+        return {**named_factors("W", cell.w), **named_factors("U", cell.u), "head": self.head_weight.T}
+
     def parameters(self) -> list[Floats]:
         """All trained numbers: the factors, the biases and the head (normalisation and scalars not counted)."""
         cell = self.cell
@@ -77,6 +82,11 @@ class Network:
         """Multiply-accumulates of the matrix products for one window."""
         step = sum(factor.size for factor in (*self.cell.w, *self.cell.u))
         return self.steps * step + self.head_weight.size
+
+
+def named_factors(name: str, factors: tuple[Floats, ...]) -> dict[str, Floats]:
+    """``W``, or ``W1`` and ``W2``."""
+    return {name: factors[0]} if len(factors) == 1 else {f"{name}{i}": factor for i, factor in enumerate(factors, 1)}
 
 
 def from_torch(net: SequenceClassifier, steps: int) -> Network:

@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
-from fastzoo.export import describe, verify
-from fastzoo.export.contract import inscribe
-from fastzoo.export.graph import IR_VERSION, OPSET, operators
-from fastzoo.export.layouts import PRECISIONS, Builder, Form, forms
-from fastzoo.export.network import Floats, Network, from_torch
-from fastzoo.export.source import Source, calibration_windows, resolve
 
 from fastzoo import bench, bundle
 from fastzoo._files import sha256
 from fastzoo.bundle import Bundle, FileRecord, Input, LayoutFile, Precision
 from fastzoo.data import Dataset, hapt, synthetic
 from fastzoo.errors import ExportError
+from fastzoo.export import describe, verify
+from fastzoo.export.contract import inscribe
+from fastzoo.export.graph import IR_VERSION, OPSET, operators
+from fastzoo.export.layouts import PRECISIONS, Builder, Form, forms
+from fastzoo.export.network import Floats, Network, from_torch
+from fastzoo.export.source import Source, as_array, calibration_windows, resolve
 from fastzoo.model import Model
 from fastzoo.nn import SequenceClassifier
 
@@ -43,7 +43,7 @@ def export(
     source: SequenceClassifier | str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    calibration: npt.NDArray[Any] | None = None,
+    calibration: npt.ArrayLike | None = None,
     dataset: Dataset | str | None = None,
     labels: Sequence[str] | None = None,
     channels: Sequence[str] | None = None,
@@ -72,7 +72,7 @@ def export(
         layouts: of ``"fused"``, ``"unrolled"``; default all that exist for the network.
         precisions: of ``"fp32"``, ``"int8"``.
         inline: write ``unrolled`` as a flat graph, for compilers without local functions.
-        overwrite: replace an existing folder.
+        overwrite: replace an existing bundle.
 
     Raises:
         ExportError: the network cannot be exported, what is given does not fit it, a file failed verification, or
@@ -85,10 +85,13 @@ def export(
         raise ExportError(
             f"{target} exists already; choose another folder, or replace it with --force (overwrite=True)"
         )
-    found = resolve(source, name, target, dataset, labels, channels, rate, calibration)
+    if target.exists() and not (target / bundle.FILE).is_file():
+        raise ExportError(f"{target} is not a bundle, so it is not replaced; choose another folder")
+    given = as_array(calibration)
+    found = resolve(source, name, target, dataset, labels, channels, rate, given)
     network = from_torch(found.net, found.steps)
     wanted = forms(network, tuple(layouts) if layouts else None, tuple(precisions))
-    windows = calibration_windows(found, calibration)
+    windows = calibration_windows(found, given)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
@@ -193,7 +196,7 @@ def _reference(source: Source, golden: Floats, calibration: Floats) -> verify.Re
         recorded = source.dataset.validation.x
     x = np.concatenate([golden, recorded[:: -(-len(recorded) // VERIFIED_WINDOWS)].astype(np.float32)])
     with torch.no_grad():
-        logits = source.net.eval()(torch.from_numpy(x)).numpy()
+        logits = source.net(torch.from_numpy(x)).numpy()
     return verify.Reference(x, logits)
 
 

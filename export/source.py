@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fastzoo.export.contract import Contract
 
 from fastzoo import data
 from fastzoo.data import Dataset
 from fastzoo.errors import DataError, ExportError
+from fastzoo.export.contract import Contract
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train import checkpoint, seeds
 
@@ -50,7 +52,7 @@ def resolve(
     """Collect what the exporter needs from its arguments; what is given beats what a checkpoint or data set says.
 
     Raises:
-        ExportError: labels, channels or windows do not fit the network, or windows are missing.
+        ExportError: labels, channels, rate or windows do not fit the network, or windows are missing.
         TrainingError: the checkpoint is missing or damaged.
     """
     found: Source | None = None
@@ -59,29 +61,32 @@ def resolve(
         source, dataset = found.net, found.dataset
     elif isinstance(dataset, str):
         dataset = data.load(dataset)
+    inputs, classes = source.rnn.input_size, source.head.out_features
     if dataset is not None:
-        labels, channels = labels or dataset.classes, channels or dataset.channels
-        rate, steps = rate or dataset.rate, dataset.x.shape[1]
+        default = Contract(folder.name, dataset.classes, dataset.channels, dataset.rate)
+        steps = dataset.x.shape[1]
     elif found is not None:
-        labels, channels = labels or found.contract.labels, channels or found.contract.channels
-        rate, steps = rate or found.contract.rate, found.steps
+        default, steps = found.contract, found.steps
     elif calibration is not None and calibration.ndim == 3:
-        steps = calibration.shape[1]
+        numbered = tuple(f"class_{i}" for i in range(classes)), tuple(f"channel_{i}" for i in range(inputs))
+        default, steps = Contract(folder.name, *numbered, 1.0), calibration.shape[1]
     else:
         raise ExportError("windows are needed: give `calibration` [n, T, D] or `dataset`")
-    inputs, classes = source.rnn.input_size, source.head.out_features
     contract = Contract(
         name or (found.bundle.get("name") if found else None) or folder.name,
-        tuple(labels or (f"class_{i}" for i in range(classes))),
-        tuple(channels or (f"channel_{i}" for i in range(inputs))),
-        float(rate or 1.0),
+        default.labels if labels is None else tuple(map(str, labels)),
+        default.channels if channels is None else tuple(map(str, channels)),
+        default.rate if rate is None else float(rate),
     )
+    if not (math.isfinite(contract.rate) and contract.rate > 0):
+        raise ExportError(f"the rate must be a positive number of samples per second, not {contract.rate}")
     if len(contract.labels) != classes or len(set(contract.labels)) != classes:
         raise ExportError(f"the network has {classes} classes, but {len(set(contract.labels))} different labels")
     if len(contract.channels) != inputs:
         raise ExportError(f"the network takes {inputs} channels, but {len(contract.channels)} are named")
     if found is None:
-        return Source(source, contract, steps, dataset)
+        net = copy.deepcopy(source).cpu().float().eval()  # the caller's own stays as it is
+        return Source(net, contract, steps, dataset)
     return replace(found, contract=contract, steps=steps, dataset=dataset)
 
 
@@ -118,6 +123,18 @@ def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
     )
 
 
+def as_array(calibration: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
+    """Windows given as anything that NumPy understands.
+
+    Raises:
+        ExportError: the rows have different lengths.
+    """
+    try:
+        return None if calibration is None else np.asarray(calibration)
+    except ValueError as error:
+        raise ExportError(f"calibration windows must be an array [n, T, D]: {error}") from error
+
+
 def calibration_windows(source: Source, given: npt.NDArray[Any] | None) -> npt.NDArray[np.float32]:
     """Windows [n, T, D] on which activation ranges are found: the given ones, or evenly from the training split.
 
@@ -133,12 +150,12 @@ def calibration_windows(source: Source, given: npt.NDArray[Any] | None) -> npt.N
         train = source.dataset.train.x
         given = train[:: -(-len(train) // CALIBRATION_WINDOWS)]
     shape = (source.steps, source.net.rnn.input_size)
-    x = np.asarray(given)
-    if x.ndim != 3 or len(x) == 0 or x.shape[1:] != shape:
-        raise ExportError(f"calibration windows must be [n, {shape[0]}, {shape[1]}], not {list(x.shape)}")
-    if x.dtype.kind not in "fiu":
-        raise ExportError(f"calibration windows must be numbers, not {x.dtype}")
-    x = np.ascontiguousarray(x, dtype=np.float32)
+    if given.ndim != 3 or len(given) == 0 or given.shape[1:] != shape:
+        raise ExportError(f"calibration windows must be [n, {shape[0]}, {shape[1]}], not {list(given.shape)}")
+    if given.dtype.kind not in "fiu":
+        raise ExportError(f"calibration windows must be numbers, not {given.dtype}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+        x = np.ascontiguousarray(given, dtype=np.float32)
     if not np.isfinite(x).all():
         raise ExportError(f"calibration window {int(np.argwhere(~np.isfinite(x))[0, 0])} holds NaN or infinity")
     if (x == x[0, 0]).all():

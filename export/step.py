@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import onnx
+
 from fastzoo.export.graph import Op
-from fastzoo.export.network import Cell, Floats
+from fastzoo.export.network import Cell, Floats, named_factors
 
 
 def fastgrnn_step(cell: Cell) -> onnx.ModelProto:
@@ -37,8 +38,7 @@ def fastgrnn_step(cell: Cell) -> onnx.ModelProto:
 
 def product(op: Op, x: str, name: str, factors: tuple[Floats, ...]) -> str:
     """``x`` times a matrix given by its factors, which stay factors: ``x @ W`` or ``x @ W1 @ W2``."""
-    names = [name] if len(factors) == 1 else [f"{name}1", f"{name}2"]
-    for key, factor in zip(names, factors, strict=True):
+    for key, factor in named_factors(name, factors).items():
         x = op.MatMul(x, op.constant(key, factor))
     return x
 

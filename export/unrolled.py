@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx.inliner
+from onnx import helper
+
 from fastzoo.export.frame import head, normalise
 from fastzoo.export.graph import OPSET, Op
 from fastzoo.export.network import Network
-from onnx import helper
 
 DOMAIN = "fastzoo"
 

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 import safetensors.numpy
-from fastzoo.export.graph import operators
-from fastzoo.export.verify import ALLOWED_OPERATORS, int8_count
 
 import fastzoo
 from fastzoo import bundle, data, golden, metrics, registry
 from fastzoo.bundle import Bundle
 from fastzoo.errors import DataError
+from fastzoo.export.graph import operators
+from fastzoo.export.verify import ALLOWED_OPERATORS, int8_count
 from fastzoo.model import Model
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,6 +24,9 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is already there.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, help="Train so many seeds; validation chooses.")] = None,
     seed: Annotated[int | None, typer.Option(help="The (first) seed.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores to use; fix it to get the same bits again. [default: all]")
+    ] = None,
     cell: Annotated[str | None, typer.Option(rich_help_panel=_MODEL, help="fastgrnn (the default).")] = None,
     hidden_size: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Units H [default: 64].")] = None,
     w_rank: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Rank of W; absent = full.")] = None,
@@ -88,7 +91,7 @@ def train(
         "augmentation": {"rotate": rotate, "scale": scale, "noise": noise},
         "seeds": seeds,
     }  # fmt: skip
-    _train(_recipe(recipe, given, train_nu), out, force)
+    _train(_recipe(recipe, given, train_nu), out, force, threads)
 
 
 def _recipe(path: Path | None, given: dict[str, Any], train_nu: bool) -> Recipe:
@@ -112,11 +115,15 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _train(recipe: Recipe, out: Path | None, force: bool) -> None:
+def _train(recipe: Recipe, out: Path | None, force: bool, threads: int | None) -> None:
+    import torch
+
     from fastzoo import data
     from fastzoo.errors import TrainingError
     from fastzoo.train import checkpoint, fit_recipe, seeds
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     folder = out or Path("runs") / f"{recipe.model.cell}-{Path(recipe.data).stem}"
     if not force and ((folder / checkpoint.NAME).exists() or seeds.is_run(folder)):
         raise TrainingError(f"{folder} holds a checkpoint already; choose another --out, or replace it with --force")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastzoo._values import is_number, is_whole
-from fastzoo.nn.functional import fastgrnn_sequence, nonlinearity
+from fastzoo.nn.functional import fastgrnn_sequence, nonlinearity, product
 
 
 class _FastGRNNParameters(nn.Module):
@@ -162,7 +162,7 @@ class FastGRNNCell(_FastGRNNParameters):
         """``x [N, D]``, ``h [N, H]`` (None = zeros) -> the next state, [N, H]."""
         if h is None:
             h = x.new_zeros(len(x), self.hidden_size)
-        pre = _product(x, self.w) + _product(h, self.u)
+        pre = product(x, self.w) + product(h, self.u)
         z = nonlinearity(self.gate_nonlinearity).forward(pre + self.bias_gate)
         c = nonlinearity(self.update_nonlinearity).forward(pre + self.bias_update)
         return (self.zeta * (1 - z) + self.nu) * c + z * h
@@ -228,17 +228,11 @@ class FastGRNN(_FastGRNNParameters):
             raise ValueError(f"h0 must be [1, N, H] = {list(shape)}, not {list(h0.shape)}")
         h = x.new_zeros(shape[1:]) if h0 is None else h0.squeeze(0)
         states = fastgrnn_sequence(
-            _product(x, self.w), h, self.u, self.bias_gate, self.bias_update, self.zeta, self.nu,
+            x, h, self.w, self.u, self.bias_gate, self.bias_update, self.zeta, self.nu,
             self.gate_nonlinearity, self.update_nonlinearity,
         )  # fmt: skip
         last = states[-1:]
         return (states.transpose(0, 1) if self.batch_first else states), last
-
-
-def _product(x: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
-    for factor in factors:
-        x = x @ factor
-    return x
 
 
 def _check_size(name: str, value: int) -> None:

@@ -5,7 +5,7 @@ The piecewise-linear forms are EdgeML's ``quantTanh``, ``quantSigm`` and ``quant
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,36 +31,28 @@ def quant_sigmoid4(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Nonlinearity:
-    """A function, the same function in place, and its derivative as a function of its *output*."""
+    """A function, the same in place, and its backward pass: (gradient of the output, output) -> gradient of the input.
+
+    All of them have a derivative that the output alone determines.
+    """
 
     forward: Callable[[Tensor], Tensor]
     forward_: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
 
 
-def _inside(y: Tensor, low: float, high: float, slope: float) -> Tensor:
-    return ((y > low) & (y < high)).to(y.dtype).mul_(slope)
+def _between(low: float, high: float, slope: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The backward pass of a line that is clipped to [low, high]; 0 at the kinks."""
+    return lambda d, y: torch.where((y > low) & (y < high), slope * d, 0.0)
 
 
 NONLINEARITIES: dict[str, Nonlinearity] = {
-    "tanh": Nonlinearity(torch.tanh, torch.tanh_, lambda y: 1 - y * y),
-    "sigmoid": Nonlinearity(torch.sigmoid, torch.sigmoid_, lambda y: y * (1 - y)),
-    "relu": Nonlinearity(torch.relu, torch.relu_, lambda y: (y > 0).to(y.dtype)),
-    "quant_tanh": Nonlinearity(
-        quant_tanh,
-        lambda x: x.clamp_(-1, 1),
-        lambda y: _inside(y, -1, 1, 1.0),
-    ),
-    "quant_sigmoid": Nonlinearity(
-        quant_sigmoid,
-        lambda x: x.add_(1).div_(2).clamp_(0, 1),
-        lambda y: _inside(y, 0, 1, 0.5),
-    ),
-    "quant_sigmoid4": Nonlinearity(
-        quant_sigmoid4,
-        lambda x: x.add_(2).div_(4).clamp_(0, 1),
-        lambda y: _inside(y, 0, 1, 0.25),
-    ),
+    "tanh": Nonlinearity(torch.tanh, torch.tanh_, torch.ops.aten.tanh_backward),
+    "sigmoid": Nonlinearity(torch.sigmoid, torch.sigmoid_, torch.ops.aten.sigmoid_backward),
+    "relu": Nonlinearity(torch.relu, torch.relu_, lambda d, y: torch.where(y > 0, d, 0.0)),
+    "quant_tanh": Nonlinearity(quant_tanh, lambda x: x.clamp_(-1, 1), _between(-1, 1, 1.0)),
+    "quant_sigmoid": Nonlinearity(quant_sigmoid, lambda x: x.add_(1).div_(2).clamp_(0, 1), _between(0, 1, 0.5)),
+    "quant_sigmoid4": Nonlinearity(quant_sigmoid4, lambda x: x.add_(2).div_(4).clamp_(0, 1), _between(0, 1, 0.25)),
 }
 
 
@@ -77,8 +69,9 @@ def nonlinearity(name: str) -> Nonlinearity:
 
 
 def fastgrnn_sequence(
-    xw: Tensor,
+    x: Tensor,
     h0: Tensor,
+    w: tuple[Tensor, ...],
     u: tuple[Tensor, ...],
     bias_gate: Tensor,
     bias_update: Tensor,
@@ -97,8 +90,9 @@ def fastgrnn_sequence(
         h_t = (zeta (1 - z_t) + nu) c_t + z_t h_{t-1}
 
     Args:
-        xw: ``x W`` for all steps, [T, N, H].
+        x: [T, N, D].
         h0: initial state, [N, H]; not changed.
+        w: the factors of W, ``(W,)`` with [D, H], or ``(W1, W2)`` with [D, r] and [r, H].
         u: the factors of U, ``(U,)`` with [H, H], or ``(U1, U2)`` with [H, r] and [r, H].
         bias_gate: [H].
         bias_update: [H].
@@ -113,86 +107,141 @@ def fastgrnn_sequence(
     Differentiable once in every tensor argument.
     """
     names = (gate_nonlinearity, update_nonlinearity)
-    states: Tensor = _FastGRNNSequence.apply(xw, h0, bias_gate, bias_update, zeta, nu, names, *u)  # type: ignore[no-untyped-call]
+    states: Tensor = _FastGRNNSequence.apply(  # type: ignore[no-untyped-call]
+        x, h0, bias_gate, bias_update, zeta, nu, names, len(w), *w, *u
+    )
     return states
 
 
-_CHUNK_ELEMENTS = 1 << 16  # scratch of the backward pass: four buffers of this many numbers, within a core's cache
+# Scratch of the backward pass: five buffers of about this many numbers, within a core's cache.
+_CHUNK_ELEMENTS = 1 << 17
 
 
 class _FastGRNNSequence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        xw: Tensor,
+        x: Tensor,
         h0: Tensor,
         bias_gate: Tensor,
         bias_update: Tensor,
         zeta: Tensor,
         nu: Tensor,
         names: tuple[str, str],
-        *u: Tensor,
+        w_count: int,
+        *factors: Tensor,
     ) -> Tensor:
         gate_, update_ = (nonlinearity(name).forward_ for name in names)
-        zeta_, nu_ = zeta.item(), nu.item()
-        h = torch.empty(len(xw) + 1, *h0.shape, dtype=xw.dtype, device=xw.device)  # [T + 1, N, H]
+        w, u = factors[:w_count], _Factors(factors[w_count:], len(h0))
+        steps, nu_ = len(x), nu.item()
+        # One allocation: the C library keeps one large block for the next call, but gives several back to the system.
+        memory = x.new_empty(3 * steps + 1, *h0.shape)
+        h, c, z = memory[: steps + 1], memory[steps + 1 : 2 * steps + 1], memory[2 * steps + 1 :]  # h [T + 1, N, H]
         h[0] = h0
-        c = xw + bias_update  # becomes the pre-activation, then c, in place
-        z = torch.empty_like(c)
+        # c becomes x W + b_update, the pre-activation, and at last the candidate, in place.
+        torch.addmm(bias_update, product(x.flatten(0, 1), w[:-1]), w[-1], out=c.flatten(0, 1))
         bias = bias_gate - bias_update
-        scratch = torch.empty_like(h0)
-        for h_last, h_t, c_t, z_t in zip(h[:-1].unbind(), h[1:].unbind(), c.unbind(), z.unbind(), strict=True):
-            c_t.addmm_(h_last @ u[0] if len(u) == 2 else h_last, u[-1])
+        scaled = torch.empty_like(h0)
+        h_last = h[0]
+        for h_t, c_t, z_t in zip(h[1:].unbind(), c.unbind(), z.unbind(), strict=True):
+            u.add_product(c_t, h_last)
             gate_(torch.add(c_t, bias, out=z_t))
             update_(c_t)
-            torch.mul(c_t, zeta_, out=scratch)
-            torch.lerp(scratch, h_last, z_t, out=h_t)
+            torch.mul(c_t, zeta, out=scaled)
+            torch.lerp(scaled, h_last, z_t, out=h_t)
             if nu_:
                 h_t.add_(c_t, alpha=nu_)
-        ctx.names, ctx.zeta, ctx.nu = names, zeta_, nu_
-        ctx.save_for_backward(h, z, c, *u)
+            h_last = h_t
+        ctx.names, ctx.w_count, ctx.zeta, ctx.nu = names, w_count, zeta.item(), nu_
+        ctx.save_for_backward(x, memory, *factors)
         return h[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
-        """With dh_t the whole gradient at h_t, the gradient of each pre-activation is dh_t times a coefficient that
-        needs no recursion. So the coefficients are computed for a chunk of steps at once, the loop keeps only the
-        recursion, and the weight gradients are one product a chunk. A chunk's scratch fits the cache."""
-        h, z, c, *u = ctx.saved_tensors
-        gate, update = (nonlinearity(name) for name in ctx.names)
-        u_t = [factor.t().contiguous() for factor in reversed(u)]  # (U2^T, U1^T) or (U^T,)
-        steps, (batch, hidden) = len(z), z.shape[1:]
+        """Chunks of steps, last one first.
+
+        With dh_t the whole gradient at h_t, the gradient of each pre-activation is dh_t times a coefficient that
+        needs no recursion. So the coefficients are computed for a chunk at once, the loop keeps only the recursion
+        dh_{t-1} = grad_{t-1} + z_t dh_t + dpre_t U^T, and the weight gradients are one product a chunk.
+        """
+        x, memory, *factors = ctx.saved_tensors
+        gate, update = (nonlinearity(name).backward for name in ctx.names)
+        steps, (batch, hidden) = len(x), memory.shape[1:]
+        h, c, z = memory[: steps + 1], memory[steps + 1 : 2 * steps + 1], memory[2 * steps + 1 :]
+        w, u = _Gradients(factors[: ctx.w_count]), _Gradients(factors[ctx.w_count :])
+        u_transposed = _Factors(u.transposed, batch)
         chunk = max(1, min(steps, _CHUNK_ELEMENTS // (batch * hidden)))
-        dpre = torch.empty_like(z)  # the gradient of x W, [T, N, H]
-        to_gate, to_update, to_both, dh = z.new_empty(4, chunk, batch, hidden)
-        grad_u = [torch.zeros_like(factor) for factor in u]
-        grad_gate, grad_update = z.new_zeros(2, hidden)
-        grad_zeta, grad_nu = z.new_zeros(2)
-        dh_t = torch.zeros_like(h[0])
+        dh = x.new_empty(chunk + 1, batch, hidden)  # row 0 is the step before the chunk
+        dpre = x.new_empty(chunk, batch, hidden)
+        dh[0] = grad_h[-1]
+        nothing = torch.zeros_like(dh[0])
+        grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        grad_gate, grad_both = x.new_zeros(2, hidden)
+        grad_zeta, grad_nu = x.new_zeros(2)
         for stop in range(steps, 0, -chunk):
             part = slice(max(0, stop - chunk), stop)
-            n = part.stop - part.start
-            z_, c_, h_last, dpre_ = z[part], c[part], h[part], dpre[part]
-            gate_, update_, both_, dh_ = to_gate[:n], to_update[:n], to_both[:n], dh[:n]
-            torch.sub(h_last, c_, alpha=ctx.zeta, out=gate_).mul_(gate.slope(z_))
-            torch.mul(z_, -ctx.zeta, out=update_).add_(ctx.zeta + ctx.nu).mul_(update.slope(c_))
-            torch.add(gate_, update_, out=both_)
-            rows = (grad_h[part].unbind(), dh_.unbind(), dpre_.unbind(), both_.unbind(), z_.unbind())
-            for grad_t, whole_t, dpre_t, both_t, z_t in reversed(list(zip(*rows, strict=True))):
-                torch.add(dh_t, grad_t, out=whole_t)
-                torch.mul(whole_t, both_t, out=dpre_t)
-                torch.mul(whole_t, z_t, out=dh_t)
-                dh_t.addmm_(dpre_t @ u_t[0] if len(u) == 2 else dpre_t, u_t[-1])
-            flat_h, flat_d = h_last.flatten(0, 1), dpre_.flatten(0, 1)  # [n N, H]
-            if len(u) == 2:
-                grad_u[0].addmm_(flat_h.t(), flat_d @ u_t[0])
-                grad_u[1].addmm_((flat_h @ u[0]).t(), flat_d)
-            else:
-                grad_u[0].addmm_(flat_h.t(), flat_d)
-            grad_gate += gate_.mul_(dh_).sum((0, 1))
-            grad_update += update_.mul_(dh_).sum((0, 1))
+            z_, c_, h_last = z[part], c[part], h[part]
+            n = len(z_)
+            dh[n] = dh[0]
+            dh_, dpre_ = dh[1 : n + 1], dpre[:n]
+            to_gate = gate(torch.sub(h_last, c_, alpha=ctx.zeta), z_)
+            to_both = update(torch.mul(z_, -ctx.zeta).add_(ctx.zeta + ctx.nu), c_).add_(to_gate)
+            grads = (
+                (nothing, *grad_h[:n].unbind())[:-1] if part.start == 0 else grad_h[part.start - 1 : stop - 1].unbind()
+            )
+            rows = (grads, dh[:n].unbind(), dh_.unbind(), dpre_.unbind(), to_both.unbind(), z_.unbind())
+            for grad_before, dh_before, dh_t, dpre_t, to_both_t, z_t in zip(*map(reversed, rows), strict=True):
+                torch.mul(dh_t, to_both_t, out=dpre_t)
+                torch.addcmul(grad_before, dh_t, z_t, out=dh_before)
+                u_transposed.add_product(dh_before, dpre_t)
+            flat = dpre_.flatten(0, 1)  # [n N, H]
+            u.accumulate(h_last.flatten(0, 1), flat)
+            w.accumulate(x[part].flatten(0, 1), flat)
+            if grad_x is not None:
+                grad_x[part] = product(dpre_, w.transposed)
+            grad_both += flat.sum(0)
+            grad_gate += to_gate.mul_(dh_).flatten(0, 1).sum(0)
             dh_.mul_(c_)
             grad_nu += dh_.sum()
-            grad_zeta += dh_.mul_(1 - z_).sum()
-        return dpre, dh_t, grad_gate, grad_update, grad_zeta, grad_nu, None, *grad_u
+            grad_zeta -= torch.dot(dh_.flatten(), z_.flatten())
+        grad_zeta += grad_nu
+        grad_update = grad_both - grad_gate
+        return grad_x, dh[0], grad_gate, grad_update, grad_zeta, grad_nu, None, None, *w.gradients, *u.gradients
+
+
+class _Factors:
+    """A matrix as one factor or two, and the room for what lies between them."""
+
+    def __init__(self, factors: Sequence[Tensor], batch: int) -> None:
+        self.last = factors[-1]
+        self.first = factors[0] if len(factors) == 2 else None
+        self.between = self.last.new_empty(batch, len(self.last))
+
+    def add_product(self, total: Tensor, x: Tensor) -> None:
+        """``total += x @ matrix``, ``x`` [batch, n]."""
+        if self.first is not None:
+            x = torch.mm(x, self.first, out=self.between)
+        total.addmm_(x, self.last)
+
+
+class _Gradients:
+    """The gradients of one factor or two; their transposes, in the order of the backward pass."""
+
+    def __init__(self, factors: Sequence[Tensor]) -> None:
+        self.factors = factors
+        self.transposed = [factor.t().contiguous() for factor in reversed(factors)]
+        self.gradients = [torch.zeros_like(factor) for factor in factors]
+
+    def accumulate(self, inputs: Tensor, d: Tensor) -> None:
+        """Add what ``inputs`` [n, a] times the matrix gives, where ``d`` [n, b] is the gradient of the product."""
+        self.gradients[-1].addmm_(product(inputs, self.factors[:-1]).t(), d)
+        if len(self.factors) == 2:
+            self.gradients[0].addmm_(inputs.t(), d @ self.transposed[0])
+
+
+def product(x: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    """``x`` times a matrix given by its factors, from left to right."""
+    for factor in factors:
+        x = x @ factor
+    return x

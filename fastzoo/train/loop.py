@@ -142,7 +142,9 @@ class _Trainer:
         net.set_normalisation(self.x, settings.at_rest)
         self.steps = -(-len(self.x) // settings.batch_size)
         optimizer = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = optimizer(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimizer = optimizer(
+            net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
         self.scheduler: LRScheduler
         if settings.schedule == "onecycle":
             total = settings.epochs * self.steps

@@ -112,13 +112,17 @@ def read(path: str | os.PathLike[str]) -> Recipe:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The TOML document of a recipe file, for :func:`parse`; errors as in :func:`read`."""
+    """The TOML document of a recipe file, whose tables are tables, for :func:`parse`; errors as in :func:`read`."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"the recipe {path} is not TOML: {error}") from error
+    for key in ("data", "model", "train", "bundle"):
+        _table(str(path), document, key)
+    _table(f"{path} [train]", _table(str(path), document, "train"), "augmentation")
+    return document
 
 
 def parse(document: Mapping[str, Any], name: str = "recipe") -> Recipe:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
+from torch.func import functional_call
 
 from fastzoo.nn import NONLINEARITIES, FastGRNN, FastGRNNCell, functional
 
@@ -111,17 +112,19 @@ def clear_of_kinks(rnn: FastGRNN, x: Tensor, h: Tensor) -> bool:
 
 
 @pairs
-@pytest.mark.parametrize("ranks", [(None, None), (None, 3)], ids=["full", "low"])
+@pytest.mark.parametrize("ranks", [(None, None), (2, 3)], ids=["full", "low"])
 def test_hand_written_gradients_are_those_of_finite_differences(gate: str, update: str, ranks: Ranks) -> None:
     rnn = make(FastGRNN, ranks, gate_nonlinearity=gate, update_nonlinearity=update)
     x, h0 = sequence(seed=4), sequence(1, N, H, seed=2)[0]
     assert clear_of_kinks(rnn, x, h0)
-    arguments = ((x @ rnn.W), h0, rnn.bias_gate, rnn.bias_update, rnn.zeta, rnn.nu, *rnn.u)
-    inputs = [argument.detach().clone().requires_grad_() for argument in arguments]
-    assert gradcheck(
-        lambda xw, h, b_z, b_h, zeta, nu, *u: functional.fastgrnn_sequence(xw, h, u, b_z, b_h, zeta, nu, gate, update),
-        inputs,
-    )
+    names, parameters = zip(*rnn.named_parameters(), strict=True)
+    assert {"zeta_logit", "nu_logit"} <= set(names)
+
+    def states(x: Tensor, h: Tensor, *values: Tensor) -> Tensor:
+        result: Tensor = functional_call(rnn, dict(zip(names, values, strict=True)), (x, h[None]))[0]
+        return result
+
+    assert gradcheck(states, (x.requires_grad_(), h0.requires_grad_(), *parameters))
 
 
 @pairs
@@ -314,10 +317,10 @@ def test_repr_says_what_is_not_usual() -> None:
         ({"w_rank": 1.5}, "w_rank must be None"),
         ({"gate_nonlinearity": "sigmoidal"}, "unknown nonlinearity 'sigmoidal'; known are tanh, sigmoid, relu, quant_"),
         ({"update_nonlinearity": ""}, "unknown nonlinearity ''; known are"),
-        ({"zeta": 1.5}, "fixed zeta must be a number between 0 and 1 .* not 1.5"),
-        ({"nu": -0.1}, "fixed nu must be .* not -0.1"),
-        ({"nu": float("nan")}, "fixed nu must be .* not nan"),
-        ({"nu": "0"}, "fixed nu must be a number .* not '0'"),
+        ({"zeta": 1.5}, "a fixed zeta is a sigmoid's value, a number between 0 and 1, not 1.5"),
+        ({"nu": -0.1}, "a fixed nu is .* a number between 0 and 1, not -0.1"),
+        ({"nu": float("nan")}, "a fixed nu is .* a number between 0 and 1, not nan"),
+        ({"nu": "0"}, "a fixed nu is .* a number between 0 and 1, not '0'"),
         ({"gate_bias": (0, 1, 2)}, "gate_bias must be a number or a pair of numbers"),
         ({"gate_bias": "wide"}, "gate_bias must be a number or a pair of numbers, not 'wide'"),
     ],

@@ -58,6 +58,8 @@ def test_normalisation_is_taken_from_training_windows_alone(dataset: Dataset) ->
     x = run.dataset.train.x
     assert np.allclose(run.net.mean.numpy(), x.mean(axis=(0, 1)), atol=1e-5)
     assert np.allclose(run.net.std.numpy(), x.std(axis=(0, 1)), rtol=1e-3)
+    at_rest = fit_quickly(network(), loud, epochs=1, at_rest=1).net.std
+    assert (at_rest < 0.8 * run.net.std).all()
 
 
 def test_the_same_seed_gives_the_same_bits(dataset: Dataset) -> None:
@@ -165,6 +167,16 @@ def test_of_equally_good_epochs_the_later_is_kept(dataset: Dataset) -> None:
     run = fit_quickly(network(), every_epoch_equal(dataset.with_validation()), epochs=3)
     assert len({epoch.validation_accuracy for epoch in run.history}) == 1
     assert run.best == run.history[-1]
+
+
+def test_progress_goes_to_standard_error(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(network(), dataset, SHORT)
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert "training" in shown.err
+    assert "6/6" in shown.err
+    fit(network(), dataset, SHORT, progress=False)
+    assert not capsys.readouterr().err
 
 
 def test_nothing_is_written_unless_asked(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.train import Augmentation, ModelConfig, Recipe, Settings
-from fastzoo.train.recipe import parse, read
+from fastzoo.train.recipe import load, parse, read
 
 from .task import MODEL, same, weights
 
@@ -103,6 +103,21 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
 def test_what_is_not_toml_is_refused(text: str | bytes, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the recipe .*recipe\.toml is not TOML: "):
         read(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data = 5", r"recipe\.toml: data must be a table"),
+        ("[[model]]", "model must be a table"),
+        ('train = "x"', "train must be a table"),
+        ("[train]\naugmentation = 3", r"\[train\]: augmentation must be a table"),
+        ("bundle = []", "bundle must be a table"),
+    ],
+)
+def test_a_document_whose_tables_are_none_is_not_even_loaded(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=message):
+        load(written(tmp_path, text))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +215,7 @@ def test_a_network_is_built_for_its_data(dataset: Dataset) -> None:
         ({"hidden_size": 1.5}, "hidden_size must be"),
         ({"gate_nonlinearity": "step"}, "unknown nonlinearity 'step'"),
         ({"gate_nonlinearity": ["tanh"]}, "cannot build this network"),
-        ({"nu": "0"}, "fixed nu must be a number"),
+        ({"nu": "0"}, "a fixed nu is a sigmoid's value, a number between 0 and 1, not '0'"),
         ({"gate_bias": "wide"}, "gate_bias must be"),
         ({"pool": 0}, "pool must be"),
         ({"hidden_size": sys.maxsize}, "cannot build this network"),

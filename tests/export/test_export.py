@@ -1,0 +1,337 @@
+"""From a trained network to a bundle that loads."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.torch
+import torch
+from onnx import numpy_helper
+
+import fastzoo
+from fastzoo import bundle, golden
+from fastzoo.data import Dataset
+from fastzoo.data.hapt import CLASSES as HAR_CLASSES
+from fastzoo.data.synthetic import motion
+from fastzoo.errors import BundleError, ExportError
+from fastzoo.export import export
+from fastzoo.export.graph import constants, operators
+from fastzoo.nn import SequenceClassifier
+
+from . import networks
+from .conftest import Exported
+
+FILES = [(precision, layout) for precision in ("fp32", "int8") for layout in ("fused", "unrolled")]
+files = pytest.mark.parametrize(("precision", "layout"), FILES)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def stored(exported: Exported, precision: str, layout: str) -> onnx.ModelProto:
+    return onnx.load(exported.folder / f"{precision}-{layout}.onnx")
+
+
+def quickly(net: SequenceClassifier, out: Path, **arguments: Any) -> bundle.Bundle:
+    """One file only."""
+    return export(net, out, layouts=["fused"], precisions=["fp32"], **arguments)
+
+
+@files
+def test_every_file_can_be_loaded_and_answers_like_torch(
+    precision: str, layout: str, exported: Exported, net: SequenceClassifier, dataset: Dataset
+) -> None:
+    model = fastzoo.load(exported.folder, precision=precision, layout=layout)
+    expected = networks.logits(net, dataset.test.x)
+    assert np.abs(model.logits(dataset.test.x) - expected).max() < (1e-4 if precision == "fp32" else 0.3)
+    names = np.array(dataset.classes)[expected.argmax(1)]
+    assert (model.predict(dataset.test.x) == names).mean() >= (1 if precision == "fp32" else 0.95)
+    assert model.labels == dataset.classes
+    assert model.path.name == f"{precision}-{layout}.onnx"
+
+
+@files
+def test_golden_answers_come_again(precision: str, layout: str, exported: Exported, net: SequenceClassifier) -> None:
+    arrays = golden.read(exported.bundle, exported.folder)
+    model = fastzoo.load(exported.folder, precision=precision, layout=layout)
+    assert np.abs(model.logits(arrays["x"]) - arrays[f"{precision}/{layout}"]).max() < 1e-6
+    assert np.abs(networks.logits(net, arrays["x"]) - arrays["torch"]).max() < 1e-6
+
+
+def test_golden_windows_are_made_up(exported: Exported, net: SequenceClassifier, tmp_path: Path) -> None:
+    phone = golden.read(exported.bundle, exported.folder)["x"]
+    assert np.array_equal(phone, motion([name for name in HAR_CLASSES for _ in range(2)], 24, 25.0))
+    recorded = networks.windows(30, net, 24)
+    other = golden.read(quickly(net, tmp_path / "other", calibration=recorded), tmp_path / "other")["x"]
+    assert other.shape == (12, 24, 6)
+    low, high = np.percentile(recorded, [1, 99], axis=(0, 1))
+    assert (other >= low.astype(np.float32)).all()
+    assert (other <= high.astype(np.float32)).all()
+    assert (other.std(axis=1) > 0).all()
+
+
+@files
+def test_the_file_itself_says_how_to_use_it(
+    precision: str, layout: str, exported: Exported, net: SequenceClassifier, dataset: Dataset
+) -> None:
+    properties = {entry.key: entry.value for entry in stored(exported, precision, layout).metadata_props}
+    assert all(key.startswith("fastzoo.") for key in properties)
+    texts = {key: properties.pop(f"fastzoo.{key}") for key in ("name", "layout", "precision", "quantization")}
+    assert texts == {
+        "name": "my-model",
+        "layout": layout,
+        "precision": precision,
+        "quantization": exported.bundle.precisions[precision].layouts[layout].quantization,
+    }
+    values = {key.removeprefix("fastzoo."): json.loads(value) for key, value in properties.items()}
+    assert values.pop("mean") == pytest.approx(net.mean.tolist(), rel=1e-5)
+    assert values.pop("std") == pytest.approx(net.std.tolist(), rel=1e-5)
+    assert values == {
+        "labels": list(dataset.classes),
+        "channels": list(dataset.channels),
+        "rate": dataset.rate,
+        "steps": 24,
+    }
+
+
+@files
+def test_the_bundle_describes_each_file(precision: str, layout: str, exported: Exported) -> None:
+    record = exported.bundle.precisions[precision].layouts[layout]
+    data, model = (exported.folder / record.file).read_bytes(), stored(exported, precision, layout)
+    assert (record.bytes, record.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert (record.ir_version, record.opset) == (model.ir_version, model.opset_import[0].version) == (8, 17)
+    assert record.operators == operators(model)
+    assert record.verification["windows"] == 12 + 80  # golden and calibration
+    assert record.verification["same_class"] >= 0.9
+    assert record.metrics is None
+    assert record.latency is not None
+    assert 0 < record.latency.p50_us <= record.latency.p95_us
+    assert ("int8" in record.quantization) == (precision == "int8")
+
+
+def test_the_bundle_is_whole_and_can_be_read(exported: Exported) -> None:
+    assert bundle.read(exported.folder) == as_written(exported.bundle)
+    bundle.check(exported.bundle, exported.folder)
+    names = {record.file for record in exported.bundle.files} | {"bundle.json"}
+    assert set(content(exported.folder)) == names
+    assert not [path for path in exported.folder.parent.iterdir() if path != exported.folder]
+
+
+def as_written(made: bundle.Bundle) -> bundle.Bundle:
+    """The same with floats as the file keeps them, in six digits."""
+    return bundle.parse(json.dumps(bundle.to_dict(made)).encode(), "it")
+
+
+def test_the_bundle_describes_the_network(exported: Exported, net: SequenceClassifier, dataset: Dataset) -> None:
+    made = exported.bundle
+    assert (made.name, made.version, made.labels, made.pool) == ("my-model", "1.0.0", dataset.classes, 8)
+    assert made.input == bundle.Input(24, dataset.channels, 25.0)
+    assert made.cell == {**net.rnn.config(), "zeta": net.rnn.zeta.item(), "nu": 0.0}
+    assert made.summary == "fastgrnn with 12 units, 3 classes, 6 channels"
+    assert made.licences == bundle.Licences("Apache-2.0", "not stated by their owner")
+    assert made.dataset is None
+    assert made.seeds is None
+    assert made.calibration is not None
+    calibration = np.ascontiguousarray(dataset.train.x[::3])
+    assert made.calibration["sha256"] == hashlib.sha256(calibration.tobytes()).hexdigest()
+    assert made.calibration["windows"] == 80
+
+
+def test_sizes_are_counted(exported: Exported, net: SequenceClassifier) -> None:
+    counted = [p for name, p in net.named_parameters() if name != "rnn.zeta_logit"]
+    factors = sum(p.numel() for p in (*net.rnn.w, *net.rnn.u))
+    assert exported.bundle.size == bundle.Size(
+        parameters=sum(p.numel() for p in counted),
+        nonzeros=sum(int(p.count_nonzero()) for p in counted),
+        macs_per_window=24 * factors + net.head.weight.numel(),
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_weights_bytes_are_those_in_the_fused_file(precision: str, exported: Exported, net: SequenceClassifier) -> None:
+    """Matrices, their scales and the biases as they are stored.
+
+    Not counted: normalisation (mean, std), zero points, shapes, and what fills up the GRU's six biases beyond the two
+    that the cell has.
+    """
+    arrays = constants(stored(exported, precision, "fused"))
+    suffixes = ("_quantized", "_scale") if precision == "int8" else ("",)
+    counted = [f"{name}{suffix}" for name in ("W1", "W2", "U1", "U2", "head") for suffix in suffixes]
+    biases = arrays["bias"].nbytes * 2 // 6 + arrays["head_bias"].nbytes
+    total = sum(arrays[name].nbytes for name in counted) + biases
+    assert exported.bundle.precisions[precision].weights_bytes == total
+    left = {"mean", "std", "bias", "head_bias", "W_shape", "U_shape", "-pool", "T", "0"}
+    assert arrays.keys() - set(counted) - {name for name in arrays if name.endswith("_zero_point")} == left
+
+
+def test_the_fp32_weights_make_the_network_again(exported: Exported, net: SequenceClassifier, dataset: Dataset) -> None:
+    again = SequenceClassifier.from_config(net.config())
+    again.load_state_dict(safetensors.torch.load_file(exported.folder / "weights.safetensors"))
+    assert np.array_equal(networks.logits(again, dataset.test.x), networks.logits(net, dataset.test.x))
+
+
+def test_the_same_network_gives_the_same_files(
+    exported: Exported, net: SequenceClassifier, dataset: Dataset, tmp_path: Path
+) -> None:
+    again = export(
+        net, tmp_path / "my-model", calibration=dataset.train.x[::3], labels=dataset.classes,
+        channels=dataset.channels, rate=dataset.rate,
+    )  # fmt: skip
+    first, second = content(exported.folder), content(tmp_path / "my-model")
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] in ([], ["bundle.json"])
+
+    def untimed(made: bundle.Bundle) -> Any:
+        document = bundle.to_dict(made)
+        for precision in document["precisions"].values():
+            for layout in precision["layouts"].values():
+                del layout["latency"]
+        return document
+
+    assert untimed(again) == untimed(exported.bundle)
+
+
+def test_only_what_is_asked_for_is_made(net: SequenceClassifier, dataset: Dataset, tmp_path: Path) -> None:
+    made = export(
+        net, tmp_path / "flat", calibration=dataset.train.x, layouts=["unrolled"], precisions=["int8"], inline=True
+    )
+    assert list(made.precisions) == ["int8"]
+    assert list(made.precisions["int8"].layouts) == ["unrolled"]
+    assert not onnx.load(tmp_path / "flat" / "int8-unrolled.onnx").functions
+    assert made.labels == ("class_0", "class_1", "class_2")
+    assert made.input.channels[:2] == ("channel_0", "channel_1")
+    assert made.input.rate == 1
+    assert set(golden.read(made, tmp_path / "flat")) == {"x", "torch", "int8/unrolled"}
+
+
+def test_a_network_that_is_no_gru_is_unrolled(tmp_path: Path) -> None:
+    made = export(networks.classifier(update="quant_tanh"), tmp_path / "it", calibration=networks.windows(40))
+    assert {p: list(precision.layouts) for p, precision in made.precisions.items()} == {
+        "fp32": ["unrolled"],
+        "int8": ["unrolled"],
+    }
+    assert made.cell["nu"] == pytest.approx(networks.classifier().rnn.nu.item())
+
+
+def test_the_callers_network_is_left_as_it_was(net: SequenceClassifier, dataset: Dataset, tmp_path: Path) -> None:
+    mine = copy.deepcopy(net).double().train()
+    before = copy.deepcopy(mine.state_dict())
+    made = quickly(mine, tmp_path / "double", calibration=dataset.train.x)
+    assert mine.training
+    assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
+    arrays = golden.read(made, tmp_path / "double")
+    assert np.abs(arrays["torch"] - networks.logits(net, arrays["x"])).max() < 1e-6
+    weights = safetensors.torch.load_file(tmp_path / "double" / "weights.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_calibration_windows_may_be_anything_numeric(tmp_path: Path) -> None:
+    net = networks.classifier(nu=0.0)
+    integers = np.rint(networks.windows(20) * 10).astype(np.int16)
+    quickly(net, tmp_path / "integers", calibration=integers)
+    made = quickly(net, tmp_path / "lists", calibration=integers.astype(float).tolist())
+    assert made.calibration == bundle.read(tmp_path / "integers").calibration
+
+
+def test_a_data_set_gives_what_is_not_said(net: SequenceClassifier, dataset: Dataset, tmp_path: Path) -> None:
+    made = quickly(net, tmp_path / "it", dataset=dataset, labels=("walk", "stand", "lie"))
+    assert made.input == bundle.Input(24, dataset.channels, 25.0)
+    metrics = made.precisions["fp32"].layouts["fused"].metrics
+    assert metrics is not None
+    guess = networks.logits(net, dataset.test.x).argmax(1)
+    assert metrics.accuracy == (guess == dataset.test.y).mean()
+    assert list(metrics.per_class) == ["walk", "stand", "lie"]
+    assert made.dataset == bundle.DatasetRecord("made-up-motion", sha256=dataset.sha256)
+
+
+def test_an_existing_folder_is_not_touched(exported: Exported, net: SequenceClassifier, dataset: Dataset) -> None:
+    before = content(exported.folder)
+    with pytest.raises(ExportError, match=r"my-model exists already; .* --force \(overwrite=True\)"):
+        export(net, exported.folder, calibration=dataset.train.x)
+    assert content(exported.folder) == before
+
+
+def test_a_bundle_can_be_replaced(net: SequenceClassifier, dataset: Dataset, tmp_path: Path) -> None:
+    quickly(net, tmp_path / "it", calibration=dataset.train.x)
+    (tmp_path / "it" / "notes").touch()
+    made = export(
+        net, tmp_path / "it", calibration=dataset.train.x, layouts=["fused"], precisions=["int8"], overwrite=True
+    )
+    assert set(content(tmp_path / "it")) == {record.file for record in made.files} | {"bundle.json"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "it"]
+
+
+@pytest.mark.parametrize("kind", ["file", "empty folder", "photographs"])
+def test_what_is_no_bundle_is_never_replaced(
+    kind: str, net: SequenceClassifier, dataset: Dataset, tmp_path: Path
+) -> None:
+    target = tmp_path / "it"
+    if kind == "file":
+        target.touch()
+    else:
+        target.mkdir()
+    if kind == "photographs":
+        (target / "holiday.jpg").touch()
+    with pytest.raises(ExportError, match="it is not a bundle, so it is not replaced"):
+        export(net, target, calibration=dataset.train.x, overwrite=True)
+    assert target.exists()
+    assert kind != "photographs" or (target / "holiday.jpg").exists()
+
+
+def overflowing(net: SequenceClassifier) -> SequenceClassifier:
+    """Finite weights, infinite answers."""
+    broken = copy.deepcopy(net)
+    with torch.no_grad():
+        broken.head.weight.fill_(3e38)
+    return broken
+
+
+def test_nothing_is_left_behind_when_verification_fails(
+    net: SequenceClassifier, dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="failed verification: it answers NaN or infinity"):
+        export(overflowing(net), tmp_path / "new" / "it", calibration=dataset.train.x)
+    assert not list((tmp_path / "new").iterdir())
+    quickly(net, tmp_path / "old", calibration=dataset.train.x)
+    before = content(tmp_path / "old")
+    with pytest.raises(ExportError, match="failed verification"):
+        export(overflowing(net), tmp_path / "old", calibration=dataset.train.x, overwrite=True)
+    assert content(tmp_path / "old") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+@pytest.mark.parametrize("largest", [0, 2000, 7000])
+def test_nothing_is_left_behind_when_the_disk_is_full(
+    largest: int, net: SequenceClassifier, dataset: Dataset, tmp_path: Path
+) -> None:
+    limits = pytest.importorskip("resource")
+    before = limits.getrlimit(limits.RLIMIT_FSIZE)
+    limits.setrlimit(limits.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        with pytest.raises((ExportError, BundleError), match=r"cannot write .*File too large"):
+            export(net, tmp_path / "it", calibration=dataset.train.x)
+    finally:
+        limits.setrlimit(limits.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_no_bundle_may_have_leaves_nothing(
+    net: SequenceClassifier, dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="name 'My Model' must be lower-case"):
+        quickly(net, tmp_path / "My Model", calibration=dataset.train.x)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_the_file_are_the_trained_ones(exported: Exported, net: SequenceClassifier) -> None:
+    arrays = {t.name: numpy_helper.to_array(t) for t in stored(exported, "fp32", "unrolled").graph.initializer}
+    assert np.array_equal(arrays["W1"], net.rnn.w[0].detach().numpy())
+    assert np.array_equal(arrays["mean"], net.mean.numpy())
