@@ -66,13 +66,19 @@ def _state_in_fp32(step: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _input_weights_in_int8(step: onnx.ModelProto) -> onnx.ModelProto:
-    """The weights that ``quantize_static`` left alone, as int8 behind DequantizeLinear."""
+    """The weights that ``quantize_static`` left alone, as int8 behind DequantizeLinear.
+
+    Their products become Gemm with a bias of zero: from a MatMul onnxruntime makes MatMulNBits, which rounds the
+    samples to 8 bits after all.
+    """
     op = Op("w")
     left = {tensor.name: tensor for tensor in step.graph.initializer}
     for node in step.graph.node:
         if node.op_type == "MatMul" and node.input[1] in left:
             name = node.input[1]
-            node.input[1] = int8_weight(op, name, numpy_helper.to_array(left[name]))
+            node.op_type = "Gemm"
+            weight = int8_weight(op, name, numpy_helper.to_array(left[name]))
+            node.input[1:] = [weight, op.constant("no_bias", np.zeros(1, np.float32))]
             step.graph.initializer.remove(left[name])
     step.graph.initializer.extend(op.constants.values())
     nodes = [*op.nodes, *step.graph.node]

@@ -98,8 +98,14 @@ def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
             dataset = data.load(saved.data["id"])
         except DataError:
             dataset = None  # the data set is not at hand: the caller's calibration windows must do
+        if dataset is not None and dataset.sha256 != saved.data["sha256"]:
+            raise ExportError(
+                f"the data set {dataset.id!r} is no longer the one that this network was trained on: windows of the test "
+                "split may have been trained on. Prepare the old one again, or name the data set to accept this one"
+            )
     elif isinstance(dataset, str):
         dataset = data.load(dataset)
+    data_sha256 = dataset.sha256 if dataset is not None else None
     if dataset is not None:
         settings = saved.training["settings"]
         dataset = dataset.with_validation(settings["validation_fraction"], settings["validation_seed"])
@@ -116,7 +122,7 @@ def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
         dataset,
         training,
         saved.environment,
-        str(saved.data["sha256"]),
+        data_sha256,
         int(saved.training["settings"]["seed"]),
         siblings,
         about,

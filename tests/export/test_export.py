@@ -168,7 +168,7 @@ def test_weights_bytes_are_those_in_the_fused_file(precision: str, exported: Exp
     biases = arrays["bias"].nbytes * 2 // 6 + arrays["head_bias"].nbytes
     total = sum(arrays[name].nbytes for name in counted) + biases
     assert exported.bundle.precisions[precision].weights_bytes == total
-    left = {"mean", "std", "bias", "head_bias", "W_shape", "U_shape", "-pool", "T", "0"}
+    left = {"mean", "std", "bias", "head_bias", "D_H", "H_H", "-pool", "T", "0"}
     assert arrays.keys() - set(counted) - {name for name in arrays if name.endswith("_zero_point")} == left
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.inliner
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given
@@ -19,6 +21,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from fastzoo.export.frame import quantize
 from fastzoo.export.graph import constants, operators
 from fastzoo.export.layouts import Builder, Form
+from fastzoo.export.unrolled import split_step
 from fastzoo.nn import FastGRNN, SequenceClassifier
 
 from . import networks
@@ -157,11 +160,11 @@ def test_a_matrix_of_zeros_is_no_trouble(which: str) -> None:
 def test_scales_are_shared_over_time() -> None:
     net = classifier(nu=0.0)
     step_scales = {name for name in constants(builder(net).quantized_step) if name.endswith("_scale")}
-    assert {"x_scale", "h_scale"} < step_scales
+    assert {"W1_scale", "W2_scale", "U1_scale", "U2_scale", "h_scale"} < step_scales
     for steps in (3, 40):
         model = onnx.inliner.inline_local_functions(builder(net, steps).build(UNROLLED))
         rounding = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-        assert len(rounding) > 4 * steps
+        assert len(rounding) > 5 * steps
         assert {node.input[1] for node in rounding} == step_scales | {"head_scale"}
 
 
@@ -170,14 +173,12 @@ def test_ranges_are_those_of_the_calibration() -> None:
     made = builder(net)
     unit, stored = made.network, constants(made.quantized_step)
     seen = (made.calibration - unit.mean) / unit.std
-    assert stored["x_scale"] == pytest.approx((max(seen.max(), 0) - min(seen.min(), 0)) / 255, rel=1e-4)
-    largest = 0.0  # of the state, which is bounded by 1
-    h: Floats = np.zeros((len(seen), networks.H), np.float32)
+    states: list[Floats] = [np.zeros((len(seen), networks.H), np.float32)]
     for x_t in seen.transpose(1, 0, 2)[:-1]:
-        h = networks.evaluate(made.step, x=x_t, h=h)
-        largest = max(largest, float(h.max()))
+        states.append(networks.evaluate(made.step, x=x_t, h=states[-1]))
     scale, zero_point = float(stored["h_scale"]), int(stored["h_zero_point"])
-    assert scale * (255 - zero_point) == pytest.approx(largest, abs=scale)
+    assert scale * (255 - zero_point) == pytest.approx(np.max(states), abs=scale)
+    assert scale * -zero_point == pytest.approx(np.min(states), abs=scale)
 
 
 def readers(model: onnx.ModelProto, name: str) -> Iterator[onnx.NodeProto]:
@@ -192,15 +193,30 @@ def test_only_products_read_the_eight_bit_state(ranks: str, scalars: str) -> Non
     assert exact == {"QuantizeLinear", "Sub" if scalars == "nu=0" else "Mul"}
     for node in made.quantized_step.graph.node:
         if node.op_type == "DequantizeLinear":
-            assert {reader.op_type for reader in readers(made.quantized_step, node.output[0])} == {"MatMul"}
+            product = "Gemm" if node.input[0].startswith("W") else "MatMul"
+            assert {reader.op_type for reader in readers(made.quantized_step, node.output[0])} == {product}
 
 
 @pytest.mark.parametrize("inline", [False, True])
 def test_every_product_is_quantized_in_every_step(inline: bool) -> None:
     counts = operators(builder(classifier(nu=0.0), inline=inline).build(UNROLLED))  # low rank: two products each
-    assert counts["QuantizeLinear"] == 2 + 2 * T
-    assert counts["MatMul"] == 2 + 2 * T
-    assert counts["DequantizeLinear"] == 1 + (2 + 2) + T * (2 + 2)  # head; weights and activations, hoisted and not
+    assert counts["QuantizeLinear"] == 2 * T
+    assert counts["MatMul"] == 2 * T
+    assert counts["Gemm"] == 2 + 1  # of x, for all steps at once; head
+    assert counts["DequantizeLinear"] == 2 + 1 + T * (2 + 2)  # their weights; weights and activations in every step
+
+
+def test_samples_stay_in_fp32() -> None:
+    made = builder(classifier(nu=0.0))
+    hoisted, _ = split_step(made.quantized_step)
+    assert [node.op_type for node in hoisted] == ["DequantizeLinear", "DequantizeLinear", "Gemm", "Gemm", "Add"]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = f"{folder}/optimized.onnx"
+        onnxruntime.InferenceSession(made.build(UNROLLED).SerializeToString(), options, ["CPUExecutionProvider"])
+        optimized = onnx.load(options.optimized_model_filepath)
+    assert not {node.op_type for node in optimized.graph.node} & {"MatMulNBits", "DynamicQuantizeMatMul"}
 
 
 def test_quantizing_leaves_the_step_and_the_logging_alone() -> None:

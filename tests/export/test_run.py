@@ -117,3 +117,16 @@ def test_another_data_set_must_fit(run: Path, dataset: Dataset, tmp_path: Path) 
     more = replace(dataset, classes=(*dataset.classes, "flying"))
     with pytest.raises(ExportError, match="the network has 3 classes, but 4 different labels"):
         export(run, tmp_path / "it", dataset=more)
+
+
+def test_a_data_set_that_changed_is_not_taken_for_the_old_one(
+    run: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapped = replace(dataset, split=np.where(dataset.split == 2, 0, 2 * (dataset.group == 0)).astype(np.uint8))
+    swapped.save(tmp_path / "data")
+    monkeypatch.setenv("FASTZOO_DATA", str(tmp_path / "data"))
+    with pytest.raises(ExportError, match="no longer the one that this network was trained on"):
+        export(run / "seed-3", tmp_path / "it")
+    made = export(run / "seed-3", tmp_path / "it", dataset=swapped, layouts=["fused"], precisions=["fp32"])
+    assert made.dataset is not None
+    assert made.dataset.sha256 == swapped.sha256

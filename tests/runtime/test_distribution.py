@@ -101,3 +101,8 @@ def test_an_installation_finds_loads_and_runs_every_model(
     listed = run(command, "list", cwd=tmp_path)
     assert [name for name in names if name not in listed] == []
     assert run(command, "--version", cwd=tmp_path).startswith("fastzoo ")
+    for extra, arguments in (("train", ["train", "--data", "digits"]), ("export", ["export", "x", "--out", "y"])):
+        done = subprocess.run([command, *arguments], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 1
+        assert f'pip install "fastzoo[{extra}]"' in done.stderr
+        assert "Traceback" not in done.stderr
