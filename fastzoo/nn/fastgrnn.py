@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fastzoo._values import is_number, is_whole
-from fastzoo.nn.functional import fastgrnn_sequence, nonlinearity, product
+from fastzoo.nn.functional import fastgrnn_sequence, nonlinearity
 
 
 class _FastGRNNParameters(nn.Module):
@@ -162,7 +163,7 @@ class FastGRNNCell(_FastGRNNParameters):
         """``x [N, D]``, ``h [N, H]`` (None = zeros) -> the next state, [N, H]."""
         if h is None:
             h = x.new_zeros(len(x), self.hidden_size)
-        pre = product(x, self.w) + product(h, self.u)
+        pre = reduce(torch.matmul, self.w, x) + reduce(torch.matmul, self.u, h)
         z = nonlinearity(self.gate_nonlinearity).forward(pre + self.bias_gate)
         c = nonlinearity(self.update_nonlinearity).forward(pre + self.bias_update)
         return (self.zeta * (1 - z) + self.nu) * c + z * h

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -108,7 +109,7 @@ def fastgrnn_sequence(
     """
     names = (gate_nonlinearity, update_nonlinearity)
     states: Tensor = _FastGRNNSequence.apply(  # type: ignore[no-untyped-call]
-        x, h0, bias_gate, bias_update, zeta, nu, names, len(w), *w, *u
+        x, h0, reduce(torch.matmul, w), bias_gate, bias_update, zeta, nu, names, *u
     )
     return states
 
@@ -123,28 +124,29 @@ class _FastGRNNSequence(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         h0: Tensor,
+        w: Tensor,
         bias_gate: Tensor,
         bias_update: Tensor,
         zeta: Tensor,
         nu: Tensor,
         names: tuple[str, str],
-        w_count: int,
-        *factors: Tensor,
+        *u: Tensor,
     ) -> Tensor:
         gate_, update_ = (nonlinearity(name).forward_ for name in names)
-        w, u = factors[:w_count], _Factors(factors[w_count:], len(h0))
         steps, nu_ = len(x), nu.item()
         # One allocation: the C library keeps one large block for the next call, but gives several back to the system.
         memory = x.new_empty(3 * steps + 1, *h0.shape)
-        h, c, z = memory[: steps + 1], memory[steps + 1 : 2 * steps + 1], memory[2 * steps + 1 :]  # h [T + 1, N, H]
+        h, c, z = _parts(memory, steps)
         h[0] = h0
         # c becomes x W + b_update, the pre-activation, and at last the candidate, in place.
-        torch.addmm(bias_update, product(x.flatten(0, 1), w[:-1]), w[-1], out=c.flatten(0, 1))
+        torch.addmm(bias_update, x.flatten(0, 1), w, out=c.flatten(0, 1))
         bias = bias_gate - bias_update
+        add_product = _adder(u)
+        between = x.new_empty(len(h0), len(u[-1]))
         scaled = torch.empty_like(h0)
         h_last = h[0]
         for h_t, c_t, z_t in zip(h[1:].unbind(), c.unbind(), z.unbind(), strict=True):
-            u.add_product(c_t, h_last)
+            add_product(c_t, h_last, between)
             gate_(torch.add(c_t, bias, out=z_t))
             update_(c_t)
             torch.mul(c_t, zeta, out=scaled)
@@ -152,8 +154,8 @@ class _FastGRNNSequence(torch.autograd.Function):
             if nu_:
                 h_t.add_(c_t, alpha=nu_)
             h_last = h_t
-        ctx.names, ctx.w_count, ctx.zeta, ctx.nu = names, w_count, zeta.item(), nu_
-        ctx.save_for_backward(x, memory, *factors)
+        ctx.names, ctx.zeta, ctx.nu = names, zeta.item(), nu_
+        ctx.save_for_backward(x, memory, w, *u)
         return h[1:]
 
     @staticmethod
@@ -165,18 +167,20 @@ class _FastGRNNSequence(torch.autograd.Function):
         needs no recursion. So the coefficients are computed for a chunk at once, the loop keeps only the recursion
         dh_{t-1} = grad_{t-1} + z_t dh_t + dpre_t U^T, and the weight gradients are one product a chunk.
         """
-        x, memory, *factors = ctx.saved_tensors
+        x, memory, w, *u = ctx.saved_tensors
         gate, update = (nonlinearity(name).backward for name in ctx.names)
         steps, (batch, hidden) = len(x), memory.shape[1:]
-        h, c, z = memory[: steps + 1], memory[steps + 1 : 2 * steps + 1], memory[2 * steps + 1 :]
-        w, u = _Gradients(factors[: ctx.w_count]), _Gradients(factors[ctx.w_count :])
-        u_transposed = _Factors(u.transposed, batch)
+        h, c, z = _parts(memory, steps)
+        u_transposed = [factor.t().contiguous() for factor in reversed(u)]
+        add_product = _adder(u_transposed)
         chunk = max(1, min(steps, _CHUNK_ELEMENTS // (batch * hidden)))
         dh = x.new_empty(chunk + 1, batch, hidden)  # row 0 is the step before the chunk
         dpre = x.new_empty(chunk, batch, hidden)
+        between = x.new_empty(chunk, batch, len(u_transposed[-1]))  # of two factors: dpre_t U2^T
         dh[0] = grad_h[-1]
-        nothing = torch.zeros_like(dh[0])
+        grad_before = [torch.zeros_like(dh[0]), *grad_h[:-1].unbind()]
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        grad_w, *grad_u = (torch.zeros_like(factor) for factor in (w, *u))
         grad_gate, grad_both = x.new_zeros(2, hidden)
         grad_zeta, grad_nu = x.new_zeros(2)
         for stop in range(steps, 0, -chunk):
@@ -184,64 +188,42 @@ class _FastGRNNSequence(torch.autograd.Function):
             z_, c_, h_last = z[part], c[part], h[part]
             n = len(z_)
             dh[n] = dh[0]
-            dh_, dpre_ = dh[1 : n + 1], dpre[:n]
+            dh_, dpre_, between_ = dh[1 : n + 1], dpre[:n], between[:n]
             to_gate = gate(torch.sub(h_last, c_, alpha=ctx.zeta), z_)
             to_both = update(torch.mul(z_, -ctx.zeta).add_(ctx.zeta + ctx.nu), c_).add_(to_gate)
-            grads = (
-                (nothing, *grad_h[:n].unbind())[:-1] if part.start == 0 else grad_h[part.start - 1 : stop - 1].unbind()
-            )
-            rows = (grads, dh[:n].unbind(), dh_.unbind(), dpre_.unbind(), to_both.unbind(), z_.unbind())
-            for grad_before, dh_before, dh_t, dpre_t, to_both_t, z_t in zip(*map(reversed, rows), strict=True):
+            rows = (dh[:n], dh_, dpre_, between_, to_both, z_)
+            for grad_t, dh_before, dh_t, dpre_t, between_t, to_both_t, z_t in zip(
+                reversed(grad_before[part]), *(reversed(row.unbind()) for row in rows), strict=True
+            ):
                 torch.mul(dh_t, to_both_t, out=dpre_t)
-                torch.addcmul(grad_before, dh_t, z_t, out=dh_before)
-                u_transposed.add_product(dh_before, dpre_t)
-            flat = dpre_.flatten(0, 1)  # [n N, H]
-            u.accumulate(h_last.flatten(0, 1), flat)
-            w.accumulate(x[part].flatten(0, 1), flat)
+                torch.addcmul(grad_t, dh_t, z_t, out=dh_before)
+                add_product(dh_before, dpre_t, between_t)
+            flat, flat_h = dpre_.flatten(0, 1), h_last.flatten(0, 1)  # [n N, H]
+            grad_w.addmm_(x[part].flatten(0, 1).t(), flat)
+            if len(u) == 2:
+                grad_u[0].addmm_(flat_h.t(), between_.flatten(0, 1))
+                grad_u[1].addmm_((flat_h @ u[0]).t(), flat)
+            else:
+                grad_u[0].addmm_(flat_h.t(), flat)
             if grad_x is not None:
-                grad_x[part] = product(dpre_, w.transposed)
+                grad_x[part] = dpre_ @ w.t()
             grad_both += flat.sum(0)
             grad_gate += to_gate.mul_(dh_).flatten(0, 1).sum(0)
             dh_.mul_(c_)
             grad_nu += dh_.sum()
             grad_zeta -= torch.dot(dh_.flatten(), z_.flatten())
         grad_zeta += grad_nu
-        grad_update = grad_both - grad_gate
-        return grad_x, dh[0], grad_gate, grad_update, grad_zeta, grad_nu, None, None, *w.gradients, *u.gradients
+        return grad_x, dh[0], grad_w, grad_gate, grad_both - grad_gate, grad_zeta, grad_nu, None, *grad_u
 
 
-class _Factors:
-    """A matrix as one factor or two, and the room for what lies between them."""
-
-    def __init__(self, factors: Sequence[Tensor], batch: int) -> None:
-        self.last = factors[-1]
-        self.first = factors[0] if len(factors) == 2 else None
-        self.between = self.last.new_empty(batch, len(self.last))
-
-    def add_product(self, total: Tensor, x: Tensor) -> None:
-        """``total += x @ matrix``, ``x`` [batch, n]."""
-        if self.first is not None:
-            x = torch.mm(x, self.first, out=self.between)
-        total.addmm_(x, self.last)
+def _parts(memory: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """h [T + 1, N, H], the initial state first; c [T, N, H]; z [T, N, H]."""
+    return memory[: steps + 1], memory[steps + 1 : 2 * steps + 1], memory[2 * steps + 1 :]
 
 
-class _Gradients:
-    """The gradients of one factor or two; their transposes, in the order of the backward pass."""
-
-    def __init__(self, factors: Sequence[Tensor]) -> None:
-        self.factors = factors
-        self.transposed = [factor.t().contiguous() for factor in reversed(factors)]
-        self.gradients = [torch.zeros_like(factor) for factor in factors]
-
-    def accumulate(self, inputs: Tensor, d: Tensor) -> None:
-        """Add what ``inputs`` [n, a] times the matrix gives, where ``d`` [n, b] is the gradient of the product."""
-        self.gradients[-1].addmm_(product(inputs, self.factors[:-1]).t(), d)
-        if len(self.factors) == 2:
-            self.gradients[0].addmm_(inputs.t(), d @ self.transposed[0])
-
-
-def product(x: Tensor, factors: Sequence[Tensor]) -> Tensor:
-    """``x`` times a matrix given by its factors, from left to right."""
-    for factor in factors:
-        x = x @ factor
-    return x
+def _adder(factors: Sequence[Tensor]) -> Callable[[Tensor, Tensor, Tensor], object]:
+    """``total += x @ matrix``, for a matrix given by one factor or two; ``between`` takes ``x`` times the first."""
+    *first, last = factors
+    if not first:
+        return lambda total, x, between: total.addmm_(x, last)
+    return lambda total, x, between: total.addmm_(torch.mm(x, first[0], out=between), last)
