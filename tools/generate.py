@@ -80,6 +80,13 @@ def remarks(entry: Mapping[str, Any]) -> list[str]:
     """What must be said beside the numbers of a model."""
     dataset, machine = entry.get("dataset", {}), entry.get("measured_on")
     found = [f"{dataset['id']}: {dataset['variant']}."] if "variant" in dataset else []
+    seeds = entry.get("seeds", {})
+    if spread := seeds.get(f"{entry['precision']}/{entry.get('fastest')}"):
+        found.append(
+            f"`{entry['name']}` was chosen on validation groups from {len(seeds['seeds'])} seeds. "
+            f"Test accuracy of all: mean {100 * spread['mean']:.1f} %, standard deviation {100 * spread['std']:.1f}, "
+            f"worst {100 * spread['worst']:.1f} %."
+        )
     if machine:
         found.append(
             f"Latency: median of single windows in {machine['threads']} thread, "

@@ -50,7 +50,9 @@ def _shipped(console: Console) -> None:
     model = fastzoo.load(SHIPPED)
     folder = model.path.parent
     windows = golden.read(bundle.read(folder), folder)["x"]
-    console.print(f"1. {model!r} on its {len(windows)} golden windows of synthetic motion:")
+    console.print(f"1. {model!r} on its {len(windows)} golden windows,")
+    console.print("   synthetic motion of two windows for each label in this order, and what it says:")
+    console.print("   " + ", ".join(model.labels))
     console.print("   " + ", ".join(map(str, model.predict(windows))))
 
 
