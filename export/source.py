@@ -100,8 +100,8 @@ def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
             dataset = None  # the data set is not at hand: the caller's calibration windows must do
         if dataset is not None and dataset.sha256 != saved.data["sha256"]:
             raise ExportError(
-                f"the data set {dataset.id!r} is no longer the one that this network was trained on: the network may have "
-                "seen windows of its test split. Prepare the old one again, or name the data set to accept this one"
+                f"the data set {dataset.id!r} is no longer the one that this network was trained on: it may have seen "
+                "windows of the test split. Prepare the old one again, or name the data set to accept this one"
             )
     elif isinstance(dataset, str):
         dataset = data.load(dataset)
