@@ -38,7 +38,7 @@ def listing(folder: Path) -> dict[str, Any]:
 def test_a_registered_bundle_loads_by_name_from_anywhere(folder: Path, registry_folder: Path) -> None:
     assert registry.register(folder) == NAMES
     folder.rename(folder.with_name("gone"))
-    assert fastzoo.list_models() == NAMES
+    assert fastzoo.list_models("gru-*") == NAMES
     model = fastzoo.load("gru-toy-fp32")
     assert (model.name, model.precision) == ("gru-toy-fp32", "fp32")
     assert model.path == registry_folder / "models" / "gru-toy" / "fp32-fused.onnx"
@@ -74,14 +74,14 @@ def test_info_of_a_folder_is_that_of_its_preferred_precision(folder: Path) -> No
 @pytest.mark.parametrize(
     ("filters", "found"),
     [
-        ({}, ["gru-h8-int8", "gru-h16-fp32", "gru-h16-int8"]),
+        ({"pattern": "gru-*"}, ["gru-h8-int8", "gru-h16-fp32", "gru-h16-int8"]),
         ({"pattern": "*-h16-*"}, ["gru-h16-fp32", "gru-h16-int8"]),
         ({"pattern": "GRU*"}, []),
-        ({"precision": "int8"}, ["gru-h8-int8", "gru-h16-int8"]),
+        ({"precision": "int8", "pattern": "gru-*"}, ["gru-h8-int8", "gru-h16-int8"]),
         ({"max_bytes": 399}, ["gru-h8-int8", "gru-h16-int8"]),
         ({"max_bytes": 400, "precision": "fp32"}, ["gru-h16-fp32"]),
         ({"dataset": "toy", "cell": "gru", "pattern": "*h8*"}, ["gru-h8-int8"]),
-        ({"dataset": "har"}, []),
+        ({"dataset": "nowhere"}, []),
         ({"cell": "lstm"}, []),
     ],
 )
@@ -146,7 +146,9 @@ def test_other_content_of_the_same_name_needs_force(folder: Path, tmp_path: Path
         registry.register(other)
     assert listing(registry_folder) == before
     assert registry.register(other, force=True) == ["gru-toy-fp32"]
-    assert fastzoo.list_models() == ["gru-toy-fp32"]  # the int8 file of the old bundle is gone, and so is its name
+    assert fastzoo.list_models("gru-*") == [
+        "gru-toy-fp32"
+    ]  # the int8 file of the old bundle is gone, and so is its name
     assert fastzoo.load("gru-toy-fp32").info["training"]["seed"] == 1
 
 
@@ -274,7 +276,7 @@ def test_a_leftover_of_a_crash_is_taken_over(folder: Path, registry_folder: Path
     registry.register(folder)
     (registry_folder / registry.FILE).unlink()  # the copy was in place, the registry not yet written
     assert registry.register(folder) == NAMES
-    assert fastzoo.list_models() == NAMES
+    assert fastzoo.list_models("gru-*") == NAMES
 
 
 def test_a_registry_that_cannot_be_written_says_what_to_set(folder: Path, tmp_path: Path) -> None:
@@ -288,7 +290,7 @@ def test_processes_that_register_at_once_lose_nothing(tmp_path: Path, registry_f
     code = "import sys; from fastzoo import registry; [registry.register(sys.argv[1]) for _ in range(5)]"
     running = [subprocess.Popen([sys.executable, "-c", code, str(folder)]) for folder in folders]
     assert [process.wait(timeout=60) for process in running] == [0] * 4
-    assert fastzoo.list_models() == [f"model-{i}-int8" for i in range(4)]
+    assert fastzoo.list_models("model-*") == [f"model-{i}-int8" for i in range(4)]
     assert sorted(path.name for path in (registry_folder / "models").iterdir()) == [f"model-{i}" for i in range(4)]
 
 
