@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -99,7 +98,7 @@ def export(
             part.mkdir(mode=0o755)
             result = _write(part, found, network, wanted, windows, inline, summary)
             if target.exists():
-                shutil.rmtree(target)
+                target.rename(Path(folder) / "replaced")  # goes with the temporary folder, once the new one is in place
             part.rename(target)
     except OSError as error:
         raise ExportError(f"cannot write {target}: {error.strerror}; nothing was left behind") from error
