@@ -190,7 +190,7 @@ class _FastGRNNSequence(torch.autograd.Function):
             dh[n] = dh[0]
             dh_, dpre_, between_ = dh[1 : n + 1], dpre[:n], between[:n]
             to_gate = gate(torch.sub(h_last, c_, alpha=ctx.zeta), z_)
-            to_both = update(torch.rsub(z_, ctx.zeta + ctx.nu, alpha=ctx.zeta), c_).add_(to_gate)
+            to_both = update(torch.mul(z_, -ctx.zeta).add_(ctx.zeta + ctx.nu), c_).add_(to_gate)
             rows = (dh[:n], dh_, dpre_, between_, to_both, z_)
             for grad_t, dh_before, dh_t, dpre_t, between_t, to_both_t, z_t in zip(
                 reversed(grad_before[part]), *(reversed(row.unbind()) for row in rows), strict=True
