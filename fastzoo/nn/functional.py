@@ -114,7 +114,8 @@ def fastgrnn_sequence(
     return states
 
 
-# Scratch of the backward pass: five buffers of about this many numbers, within a core's cache.
+# Steps of the backward pass that share a chunk: together about this many numbers. Fewer would pay each chunk's fixed
+# cost too often; measured on T 128, batch 100, H 64.
 _CHUNK_ELEMENTS = 1 << 17
 
 
