@@ -218,5 +218,5 @@ def test_logits_too_large_for_fp32_to_agree_are_refused() -> None:
     model = builder(loud).build(FORM["fp32", "fused"])
     reference = Reference(X, logits(loud, X))
     assert np.abs(networks.run(model, X) - reference.logits).max() > 1e-4
-    with pytest.raises(ExportError, match="its logits differ from torch's by .*, allowed are 0.0001"):
+    with pytest.raises(ExportError, match=r"its logits differ from torch's by .*, allowed are 0\.0001"):
         verify(model, networks.network(loud), "fp32", {}, reference)
