@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +114,9 @@ def save(folder: Path, net: SequenceClassifier, dataset: Dataset, training: Mapp
         folder.mkdir(parents=True, exist_ok=True)
         _files.write(folder / file, weights)
         _files.write(folder / NAME, (json.dumps(record, indent=2) + "\n").encode())
-        for old in folder.glob("weights-*.safetensors"):
-            if old.name != file:
-                old.unlink()
+        for old in os.listdir(folder):  # a list at once: Ctrl-C must not leave an open iterator behind
+            if old != file and re.fullmatch(r"weights-[0-9a-f]{12}\.safetensors", old):
+                (folder / old).unlink()
     except OSError as error:
         raise TrainingError(
             f"cannot write the checkpoint to {folder}: {error.strerror}. Free some space or choose another folder; "
