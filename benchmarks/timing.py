@@ -7,8 +7,29 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
+
+from fastzoo.nn import Recurrent
+
+
+class Loop(nn.Module):
+    """A one-layer module's equation step by step, as one writes it: torch operators, differentiated by autograd."""
+
+    def __init__(self, rnn: Recurrent) -> None:
+        super().__init__()
+        self.cell = rnn.cell
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[T, N, D] -> all states [T, N, H] and the last one."""
+        h = x.new_zeros(x.shape[1], self.cell.hidden_size)
+        states = []
+        for x_t in x:
+            h = self.cell.step(self.cell.project(x_t), h)
+            states.append(h)
+        return torch.stack(states), h
 
 
 def take_turns(

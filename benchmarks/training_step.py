@@ -1,4 +1,4 @@
-"""One training step of FastGRNN, hand-written backward against autograd over a loop of the same cell.
+"""One training step of FastGRNN and FastRNN: the modules against an autograd loop of the same equation and torch's GRU.
 
 python benchmarks/training_step.py
 """
@@ -9,53 +9,25 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from timing import show, take_turns, verdict
+from timing import Loop, show, take_turns, verdict
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fastzoo.nn import FastGRNN, FastGRNNCell
+from fastzoo.nn import FastGRNN, FastRNN
 
 BATCH, STEPS, FEATURES, HIDDEN, W_RANK, U_RANK, CLASSES = 100, 128, 9, 64, 8, 16, 6
 THREADS, ROUNDS, BLOCK = 2, 12, 8
 
 
-class Loop(nn.Module):
-    """The cell's equation step by step, differentiated by autograd."""
-
-    def __init__(self, cell: FastGRNNCell) -> None:
-        super().__init__()
-        self.cell = cell
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, N, D] -> last state [N, H]."""
-        h: Tensor | None = None
-        for x_t in x:
-            h = self.cell(x_t, h)
-        assert h is not None
-        return h
-
-
-class Sequence(nn.Module):
-    """The sequence module, of which the last state is taken."""
-
-    def __init__(self, rnn: nn.Module) -> None:
-        super().__init__()
-        self.rnn = rnn
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, N, D] -> last state [N, H]."""
-        states: Tensor = self.rnn(x)[0]
-        return states[-1]
-
-
 def step(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
-    """A training step: forward, cross-entropy, backward, AdamW."""
+    """A training step: forward, cross-entropy on the last state, backward, AdamW."""
     head = nn.Linear(HIDDEN, CLASSES)
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], fused=True)
 
     def run() -> None:
         optimizer.zero_grad()
-        cross_entropy(head(model(x)), y).backward()
+        states = model(x)[0]
+        cross_entropy(head(states[-1]), y).backward()
         optimizer.step()
 
     return run
@@ -65,30 +37,31 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     x, y = torch.randn(STEPS, BATCH, FEATURES), torch.randint(CLASSES, (BATCH,))
-    fast = FastGRNN(FEATURES, HIDDEN, w_rank=W_RANK, u_rank=U_RANK)
-    cell = FastGRNNCell(FEATURES, HIDDEN, w_rank=W_RANK, u_rank=U_RANK)
-    cell.load_state_dict(fast.state_dict())
-    models = {
-        "autograd loop over FastGRNNCell": Loop(cell),
-        "FastGRNN, hand-written backward": Sequence(fast),
-        f"torch.nn.GRU({FEATURES}, {HIDDEN}), for comparison": Sequence(nn.GRU(FEATURES, HIDDEN)),
-    }
+    models: dict[str, nn.Module] = {}
+    for kind in (FastGRNN, FastRNN):
+        rnn = kind(FEATURES, HIDDEN, w_rank=W_RANK, u_rank=U_RANK)
+        models[f"{kind.__name__}, autograd loop"] = Loop(kind(FEATURES, HIDDEN, w_rank=W_RANK, u_rank=U_RANK))
+        models[kind.__name__] = rnn
+    gru = f"torch.nn.GRU({FEATURES}, {HIDDEN})"
+    models[gru] = nn.GRU(FEATURES, HIDDEN)
     times = take_turns({name: step(model, x, y) for name, model in models.items()}, ROUNDS, block=BLOCK)
-    base = np.median(times["autograd loop over FastGRNNCell"])
+    median = {name: float(np.median(seconds)) for name, seconds in times.items()}
     rows = []
     for name, seconds in times.items():
-        speed = float(base / np.median(seconds))
-        ours = name.startswith("FastGRNN,")
+        loop = median.get(f"{name}, autograd loop")
+        against_loop = verdict(loop / median[name], 4, " x", at_least=True) if loop else ""
+        against_gru = verdict(median[gru] / median[name], 1, " x", at_least=True) if loop else ""
         rows.append(
             [
                 name,
-                f"{1e3 * np.median(seconds):.1f} ms",
+                f"{1e3 * median[name]:.1f} ms",
                 f"{1e3 * np.percentile(seconds, 95):.1f} ms",
-                verdict(speed, 3, " x", at_least=True) if ours else f"{speed:.2f} x",
+                against_loop,
+                against_gru,
             ]
         )
     sizes = f"batch {BATCH}, T {STEPS}, D {FEATURES}, H {HIDDEN}, ranks {W_RANK}/{U_RANK}, {THREADS} threads"
-    show(f"training step: {sizes}", ["", "median", "p95", "speed"], rows)
+    show(f"training step: {sizes}", ["", "median", "p95", "speed against its loop", "against nn.GRU"], rows)
 
 
 if __name__ == "__main__":

@@ -17,23 +17,18 @@ from fastzoo.export import verify
 from fastzoo.export.layouts import Builder, Form
 from fastzoo.export.network import Floats, Network, from_torch
 from fastzoo.export.source import Source
+from fastzoo.nn import model_size
 
 
-def size(network: Network) -> Size:
-    """Trained numbers, those that are not zero, and multiply-accumulates for a window."""
-    parameters = network.parameters()
-    return Size(
-        parameters=sum(p.size for p in parameters),
-        nonzeros=sum(int(np.count_nonzero(p)) for p in parameters),
-        macs_per_window=network.macs(),
-    )
+def size(source: Source) -> Size:
+    """What :func:`fastzoo.nn.model_size` counts."""
+    return Size(**vars(model_size(source.net, source.steps)))
 
 
-def weights_bytes(network: Network, precision: str) -> int:
+def weights_bytes(source: Source, precision: str) -> int:
     """Bytes of the trained numbers as they are stored: matrices in int8 have one scale each, biases are fp32."""
-    if precision == "fp32":
-        return sum(p.nbytes for p in network.parameters())
-    return sum(p.size + 4 if p.ndim == 2 else p.nbytes for p in network.parameters())
+    counted = model_size(source.net)
+    return counted.dense_bytes if precision == "fp32" else counted.int8_bytes
 
 
 def accuracy(source: Source, network: Network, form: Form, model: onnx.ModelProto) -> Metrics | None:

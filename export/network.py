@@ -9,7 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from fastzoo.errors import ExportError
-from fastzoo.nn import SequenceClassifier
+from fastzoo.nn import FastGRNNCell, SequenceClassifier
 
 Floats = npt.NDArray[np.float32]
 
@@ -73,16 +73,6 @@ class Network:
         cell = self.cell
         return {**named_factors("W", cell.w), **named_factors("U", cell.u), "head": self.head_weight.T}
 
-    def parameters(self) -> list[Floats]:
-        """All trained numbers: the factors, the biases and the head (normalisation and scalars not counted)."""
-        cell = self.cell
-        return [*cell.w, *cell.u, cell.bias_gate, cell.bias_update, self.head_weight, self.head_bias]
-
-    def macs(self) -> int:
-        """Multiply-accumulates of the matrix products for one window."""
-        step = sum(factor.size for factor in (*self.cell.w, *self.cell.u))
-        return self.steps * step + self.head_weight.size
-
 
 def named_factors(name: str, factors: tuple[Floats, ...]) -> dict[str, Floats]:
     """``W``, or ``W1`` and ``W2``."""
@@ -93,7 +83,7 @@ def from_torch(net: SequenceClassifier, steps: int) -> Network:
     """The arrays of a torch classifier for windows of ``steps`` steps.
 
     Raises:
-        ExportError: a weight is NaN or infinite, or there are fewer steps than pooled states.
+        ExportError: the cell cannot be exported, a weight is not finite, or there are fewer steps than pooled states.
     """
     if steps < net.pool:
         raise ExportError(f"windows of {steps} steps are shorter than the {net.pool} states the head pools over")
@@ -104,17 +94,28 @@ def from_torch(net: SequenceClassifier, steps: int) -> Network:
     def array(tensor: Tensor) -> Floats:
         return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
 
-    rnn = net.rnn
+    trained = _fastgrnn(net)
     cell = Cell(
-        w=tuple(array(factor) for factor in rnn.w),
-        u=tuple(array(factor) for factor in rnn.u),
-        bias_gate=array(rnn.bias_gate),
-        bias_update=array(rnn.bias_update),
-        zeta=float(rnn.zeta.detach()),
-        nu=float(rnn.nu.detach()),
-        gate_nonlinearity=rnn.gate_nonlinearity,
-        update_nonlinearity=rnn.update_nonlinearity,
+        w=tuple(array(factor) for factor in trained.w),
+        u=tuple(array(factor) for factor in trained.u),
+        bias_gate=array(trained.bias_gate),
+        bias_update=array(trained.bias_update),
+        zeta=float(trained.zeta.detach()),
+        nu=float(trained.nu.detach()),
+        gate_nonlinearity=str(trained.gate_nonlinearity),
+        update_nonlinearity=str(trained.update_nonlinearity),
     )
     return Network(
         array(net.mean), array(net.std), cell, array(net.head.weight.T), array(net.head.bias), net.pool, steps
     )
+
+
+def _fastgrnn(net: SequenceClassifier) -> FastGRNNCell:
+    """The one cell that can be exported so far."""
+    cells = list(net.rnn.cells)
+    if len(cells) != 1 or not isinstance(cells[0], FastGRNNCell):
+        what = f"{type(net.rnn).__name__} with {len(cells)} cells" if len(cells) > 1 else type(net.rnn).__name__
+        raise ExportError(f"only a FastGRNN of one layer and one direction can be exported so far, not a {what}")
+    if callable(cells[0].gate_nonlinearity) or callable(cells[0].update_nonlinearity):
+        raise ExportError("a nonlinearity that is a Python function cannot be exported; use one by name")
+    return cells[0]

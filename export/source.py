@@ -113,7 +113,7 @@ def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
     contract = Contract(
         folder.name, tuple(saved.data["classes"]), tuple(saved.data["channels"]), float(saved.data["rate"])
     )
-    training = {key: value for key, value in saved.training.items() if key != "bundle"}
+    training = {key: value for key, value in saved.training.items() if key not in ("bundle", "size")}
     about = saved.training.get("bundle", {})
     return Source(
         saved.net,
@@ -151,7 +151,7 @@ def calibration_windows(source: Source, given: npt.NDArray[Any] | None) -> npt.N
         if source.dataset is None:
             raise ExportError(
                 "calibration windows are needed, and the data set of the checkpoint is not at hand: "
-                "prepare it, or give `calibration` [n, T, D] in raw units"
+                "prepare it, name another (`--data`), or give `calibration` [n, T, D] in raw units"
             )
         train = source.dataset.train.x
         given = train[:: -(-len(train) // CALIBRATION_WINDOWS)]

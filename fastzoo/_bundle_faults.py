@@ -29,8 +29,9 @@ def content_faults(bundle: Bundle) -> Iterator[str]:
     yield from _line_faults("labels", bundle.labels, least=2)
     if bundle.size.parameters < 1 or not 0 <= (bundle.size.nonzeros or 0) <= bundle.size.parameters:
         yield f"size: {bundle.size.nonzeros} non-zeros of {bundle.size.parameters} parameters"
-    if (bundle.size.macs_per_window or 0) < 0:
-        yield f"size.macs_per_window must be positive, not {bundle.size.macs_per_window}"
+    for name, count in vars(bundle.size).items():
+        if (count or 0) < 0:
+            yield f"size.{name} must be positive, not {count}"
     if not bundle.precisions:
         yield "precisions is empty"
     for name, precision in bundle.precisions.items():

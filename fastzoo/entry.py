@@ -52,6 +52,10 @@ class Entry:
     licences: Licences
     fastest: str | None = None  # the layout for windows that layout="auto" opens
     nonzeros: int | None = None
+    dense_bytes: int | None = None
+    sparse_bytes: int | None = None
+    int8_bytes: int | None = None
+    macs_per_step: int | None = None
     macs_per_window: int | None = None
     dataset: DatasetRecord | None = None
     metrics: Metrics | None = None  # of the fastest layout

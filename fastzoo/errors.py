@@ -34,6 +34,10 @@ class TrainingError(FastzooError):
     """A training run was asked for something impossible, or went wrong (a NaN loss, a damaged checkpoint)."""
 
 
+class EdgeMLError(FastzooError):
+    """A model of EdgeML's cannot be read, or a network cannot be written as one."""
+
+
 class ExportError(FastzooError):
     """A model cannot be exported, or an exported file did not pass verification."""
 

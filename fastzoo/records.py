@@ -21,10 +21,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Size:
-    """What the network costs, whatever file it lies in."""
+    """What the network costs, whatever file it lies in; the figures of ``fastzoo.nn.model_size``."""
 
     parameters: int
     nonzeros: int | None = None
+    dense_bytes: int | None = None
+    sparse_bytes: int | None = None
+    int8_bytes: int | None = None
+    macs_per_step: int | None = None
     macs_per_window: int | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from fastzoo.errors import InputError
 from fastzoo.records import Input
 
 UNREADABLE = (  # what np.load raises on files that are damaged or made to harm
-    OSError, ValueError, EOFError, AttributeError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    OSError, ValueError, EOFError, AttributeError, KeyError, MemoryError, RuntimeError, TypeError, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

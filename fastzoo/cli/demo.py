@@ -22,7 +22,7 @@ NAME = "fastgrnn-digits"
 
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Keep what is made in this folder. [default: nothing is kept]")
+        Path | None, typer.Option(help="Keep what is made in this folder. (default: nothing is kept)")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training digits.")] = 100,
 ) -> None:

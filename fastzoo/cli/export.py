@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="The folder that `fastzoo train` wrote.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The bundle's folder.", show_default=False)],
-    name: Annotated[str | None, typer.Option(help="Its name. [default: the recipe's or folder's]")] = None,
-    data: Annotated[str | None, typer.Option(help="Data set id. [default: the one it was trained on]")] = None,
-    layout: Annotated[list[str] | None, typer.Option(help="fused or unrolled; repeatable. [default: all]")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name. (default: the recipe's or folder's)")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set id. (default: the one it was trained on)")] = None,
+    layout: Annotated[list[str] | None, typer.Option(help="fused or unrolled; repeatable. (default: all)")] = None,
     inline: Annotated[
         bool, typer.Option("--inline", help="Write `unrolled` flat, for compilers without local functions.")
     ] = False,

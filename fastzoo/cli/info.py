@@ -52,7 +52,12 @@ def _facts(entry: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
     yield "input", f"{window['steps']} steps at {window['rate']:g} Hz of {', '.join(window['channels'])}"
     yield "labels", ", ".join(entry["labels"])
     yield "cell", _pairs(entry["cell"]) + f", mean of the last {entry['pool']} state(s)"
-    counts = {"non-zero": entry.get("nonzeros"), "multiply-adds per window": entry.get("macs_per_window")}
+    counts = {
+        "non-zero": entry.get("nonzeros"),
+        "bytes sparse": entry.get("sparse_bytes"),
+        "multiply-adds per step": entry.get("macs_per_step"),
+        "per window": entry.get("macs_per_window"),
+    }
     size = f"{entry['parameters']} parameters, {entry['weights_bytes']} bytes of weights in {entry['precision']}"
     yield "size", ", ".join([size, *(f"{count} {what}" for what, count in counts.items() if count is not None)])
     for key in ("dataset", "training", "seeds", "calibration", "measured_on", "environment", "licences"):

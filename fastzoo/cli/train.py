@@ -20,15 +20,24 @@ def train(
         Path | None, typer.Argument(metavar="[RECIPE]", help="A TOML recipe; options override what it says.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Data set id, for example har or digits.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the checkpoint. [default: runs/<cell>-<data>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the checkpoint. (default: runs/<cell>-<data>)")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is already there.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, help="Train so many seeds; validation chooses.")] = None,
     seed: Annotated[int | None, typer.Option(help="The (first) seed.")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Cores to use; fix it to get the same bits again. [default: all]")
+        int | None, typer.Option(min=1, help="Cores to use; fix it to get the same bits again. (default: all)")
     ] = None,
-    cell: Annotated[str | None, typer.Option(rich_help_panel=_MODEL, help="fastgrnn (the default).")] = None,
-    hidden_size: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Units H [default: 64].")] = None,
+    cell: Annotated[
+        str | None, typer.Option(rich_help_panel=_MODEL, help="fastgrnn (the default), fastrnn, ugrnn, gru, lstm.")
+    ] = None,
+    hidden_size: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Units H (default: 64).")] = None,
+    num_layers: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Stacked cells (default: 1).")] = None,
+    bidirectional: Annotated[
+        bool | None, typer.Option("--bidirectional", rich_help_panel=_MODEL, help="Read windows backwards, too.")
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(rich_help_panel=_MODEL, help="Between stacked cells (default: 0).")
+    ] = None,
     w_rank: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Rank of W; absent = full.")] = None,
     u_rank: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Rank of U; absent = full.")] = None,
     gate_nonlinearity: Annotated[
@@ -38,19 +47,20 @@ def train(
         str | None, typer.Option("--update", rich_help_panel=_MODEL, help="tanh (the default), quant_tanh, relu, ...")
     ] = None,
     nu: Annotated[
-        float | None, typer.Option(rich_help_panel=_MODEL, help="Fixed nu; 0 (the default) allows the fused layout.")
+        float | None,
+        typer.Option(rich_help_panel=_MODEL, help="FastGRNN: fixed nu; 0 (the default) runs fastest."),
     ] = None,
     train_nu: Annotated[bool, typer.Option("--train-nu", rich_help_panel=_MODEL, help="Train nu instead.")] = False,
     pool: Annotated[
-        int | None, typer.Option(rich_help_panel=_MODEL, help="Average the last POOL states [default: 1].")
+        int | None, typer.Option(rich_help_panel=_MODEL, help="Average the last POOL states (default: 1).")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(rich_help_panel=_TRAINING, help="Passes [default: 60].")] = None,
-    batch_size: Annotated[int | None, typer.Option(rich_help_panel=_TRAINING, help="[default: 128]")] = None,
+    epochs: Annotated[int | None, typer.Option(rich_help_panel=_TRAINING, help="Passes (default: 60).")] = None,
+    batch_size: Annotated[int | None, typer.Option(rich_help_panel=_TRAINING, help="Default: 128.")] = None,
     optimizer: Annotated[
         str | None, typer.Option(rich_help_panel=_TRAINING, help="adamw (the default) or adam.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(rich_help_panel=_TRAINING, help="[default: 0.01]")] = None,
-    weight_decay: Annotated[float | None, typer.Option(rich_help_panel=_TRAINING, help="[default: 0.01]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(rich_help_panel=_TRAINING, help="Default: 0.01.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(rich_help_panel=_TRAINING, help="Default: 0.01.")] = None,
     schedule: Annotated[
         str | None, typer.Option(rich_help_panel=_TRAINING, help="onecycle (the default) or step.")
     ] = None,
@@ -81,7 +91,8 @@ def train(
     given = {
         "data": {"id": data},
         "model": {
-            "cell": cell, "hidden_size": hidden_size, "w_rank": w_rank, "u_rank": u_rank, "nu": nu, "pool": pool,
+            "cell": cell, "hidden_size": hidden_size, "num_layers": num_layers, "bidirectional": bidirectional,
+            "dropout": dropout, "w_rank": w_rank, "u_rank": u_rank, "nu": nu, "pool": pool,
             "gate_nonlinearity": gate_nonlinearity, "update_nonlinearity": update_nonlinearity,
         },
         "train": {
@@ -118,7 +129,7 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
 def _train(recipe: Recipe, out: Path | None, force: bool, threads: int | None) -> None:
     import torch
 
-    from fastzoo import data
+    from fastzoo import data, nn
     from fastzoo.errors import TrainingError
     from fastzoo.train import checkpoint, fit_recipe, seeds
 
@@ -127,8 +138,14 @@ def _train(recipe: Recipe, out: Path | None, force: bool, threads: int | None) -
     folder = out or Path("runs") / f"{recipe.model.cell}-{Path(recipe.data).stem}"
     if not force and ((folder / checkpoint.NAME).exists() or seeds.is_run(folder)):
         raise TrainingError(f"{folder} holds a checkpoint already; choose another --out, or replace it with --force")
-    fit_recipe(recipe, data.load(recipe.data), folder, report=_report)
-    typer.echo(f"Next: fastzoo export {folder} --out my-model")
+    dataset = data.load(recipe.data)
+    net = recipe.model.build(dataset, recipe.settings.seed)
+    _console.console().print(f"{recipe.model.cell}: {nn.model_size(net, dataset.x.shape[1])}")
+    fit_recipe(recipe, dataset, folder, report=_report)
+    if recipe.model.cell == "fastgrnn" and len(net.rnn.cells) == 1:
+        typer.echo(f"Next: fastzoo export {folder} --out my-model")
+    else:
+        typer.echo(f"Kept in {folder}; so far `fastzoo export` takes a fastgrnn of one layer and one direction only")
 
 
 def _report(seed: int, run: Run) -> None:

@@ -4,8 +4,16 @@ from fastzoo.errors import require
 
 require("torch", extra="train", purpose="fastzoo.nn")
 
-from fastzoo.nn.classifier import CELLS, SequenceClassifier
-from fastzoo.nn.fastgrnn import FastGRNN, FastGRNNCell
-from fastzoo.nn.functional import NONLINEARITIES
+from fastzoo.nn.cell import Cell
+from fastzoo.nn.cells import FastGRNNCell, FastRNNCell, GRUCell, LSTMCell, UGRNNCell
+from fastzoo.nn.classifier import SequenceClassifier
+from fastzoo.nn.edgeml import from_edgeml, to_edgeml
+from fastzoo.nn.nonlinearities import NONLINEARITIES
+from fastzoo.nn.sequence import CELLS, GRU, LSTM, UGRNN, FastGRNN, FastRNN, Recurrent
+from fastzoo.nn.size import ModelSize, model_size
 
-__all__ = ["CELLS", "NONLINEARITIES", "FastGRNN", "FastGRNNCell", "SequenceClassifier"]
+__all__ = [
+    "CELLS", "GRU", "LSTM", "NONLINEARITIES", "UGRNN", "Cell", "FastGRNN", "FastGRNNCell", "FastRNN", "FastRNNCell",
+    "GRUCell", "LSTMCell", "ModelSize", "Recurrent", "SequenceClassifier", "UGRNNCell",
+    "from_edgeml", "model_size", "to_edgeml",
+]  # fmt: skip

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from fastzoo._values import is_whole
-from fastzoo.nn.fastgrnn import FastGRNN
+from fastzoo.nn.sequence import CELLS, Recurrent
 
 
 class SequenceClassifier(nn.Module):
     """Raw sensor windows in, logits out.
 
     Args:
-        rnn: the recurrent module (``batch_first=False``).
+        rnn: the recurrent module (``batch_first=False``); of both directions, each contributes the states that it
+            reached last.
         num_classes: C.
         pool: K, the mean of the last K states is classified; 1 = the last state alone.
 
@@ -26,7 +27,7 @@ class SequenceClassifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, rnn: FastGRNN, num_classes: int, pool: int = 1) -> None:
+    def __init__(self, rnn: Recurrent, num_classes: int, pool: int = 1) -> None:
         super().__init__()
         if rnn.batch_first:
             raise ValueError("SequenceClassifier turns [N, T, D] around itself: build the rnn with batch_first=False")
@@ -36,7 +37,7 @@ class SequenceClassifier(nn.Module):
             raise ValueError(f"pool must be a whole number of at least 1, not {pool!r}")
         self.rnn = rnn
         self.pool = pool
-        self.head = nn.Linear(rnn.hidden_size, num_classes)
+        self.head = nn.Linear(rnn.output_size, num_classes)
         self.register_buffer("mean", torch.zeros(rnn.input_size))
         self.register_buffer("std", torch.ones(rnn.input_size))
 
@@ -66,8 +67,12 @@ class SequenceClassifier(nn.Module):
         steps = x.shape[1]
         if self.pool > steps:
             raise ValueError(f"pool = {self.pool} states, but the windows have {steps} steps")
-        states, _ = self.rnn(((x - self.mean) / self.std).transpose(0, 1))  # [T, N, H]
-        logits: Tensor = self.head(states[-self.pool :].mean(dim=0))
+        states, _ = self.rnn(((x - self.mean) / self.std).transpose(0, 1))  # [T, N, H] or [T, N, 2 H]
+        pooled = states[-self.pool :].mean(dim=0)
+        if self.rnn.bidirectional:  # the backward direction ends at step 0
+            size = self.rnn.hidden_size
+            pooled = torch.cat([pooled[:, :size], states[: self.pool, :, size:].mean(dim=0)], dim=1)
+        logits: Tensor = self.head(pooled)
         return logits
 
     def config(self) -> dict[str, Any]:
@@ -88,6 +93,3 @@ class SequenceClassifier(nn.Module):
             return cls(CELLS[kind](**cell), num_classes=config["num_classes"], pool=config["pool"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the description of a classifier: {error}") from error
-
-
-CELLS: dict[str, type[FastGRNN]] = {"fastgrnn": FastGRNN}

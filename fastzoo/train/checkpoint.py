@@ -12,7 +12,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,22 @@ class _Weights:
 
 
 @dataclass(frozen=True)
-class _Data:
+class DataRecord:
+    """What a checkpoint says of the data behind it; ``sha256`` is empty where nobody had it at hand."""
+
     id: str
     sha256: str
     steps: int
     channels: tuple[str, ...]
     rate: float
     classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> DataRecord:
+        """The record of a data set."""
+        return cls(
+            dataset.id, dataset.sha256, dataset.x.shape[1], dataset.channels, dataset.rate, tuple(dataset.classes)
+        )
 
 
 @dataclass(frozen=True)
@@ -75,19 +84,26 @@ class _Record:
 
     weights: _Weights
     model: Mapping[str, Any]
-    data: _Data
+    data: DataRecord
     training: _Training
     environment: Mapping[str, str]
 
 
-def save(folder: Path, net: SequenceClassifier, dataset: Dataset, training: Mapping[str, Any]) -> None:
+def save(
+    folder: Path,
+    net: SequenceClassifier,
+    data: DataRecord,
+    training: Mapping[str, Any],
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Write the checkpoint, replacing an older one in the folder.
 
     Args:
         folder: made if need be.
         net: the network.
-        dataset: what it was trained on, as it was given.
+        data: what it was trained on, as it was given.
         training: settings, epoch, validation metrics; JSON-able.
+        environment: versions it was trained with; None = this machine's.
 
     Raises:
         TrainingError: the folder cannot be written; the older checkpoint, if any, is still whole.
@@ -99,16 +115,9 @@ def save(folder: Path, net: SequenceClassifier, dataset: Dataset, training: Mapp
         "schema": SCHEMA,
         "weights": {"file": file, "sha256": digest},
         "model": net.config(),
-        "data": {
-            "id": dataset.id,
-            "sha256": dataset.sha256,
-            "steps": dataset.x.shape[1],
-            "channels": list(dataset.channels),
-            "rate": dataset.rate,
-            "classes": list(dataset.classes),
-        },
+        "data": asdict(data),
         "training": dict(training),
-        "environment": environment(),
+        "environment": this_environment() if environment is None else dict(environment),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +175,7 @@ def _weights(folder: Path, record: Mapping[str, str]) -> dict[str, torch.Tensor]
         raise TrainingError(f"{folder / name} is not a safetensors file: {error}") from error
 
 
-def environment() -> dict[str, str]:
+def this_environment() -> dict[str, str]:
     """Versions and machine type that can change the last bits of a result."""
     return {
         "python": platform.python_version(),

@@ -25,7 +25,7 @@ from fastzoo import metrics
 from fastzoo.bundle import Metrics
 from fastzoo.data import Dataset, Split
 from fastzoo.errors import TrainingError
-from fastzoo.nn import SequenceClassifier
+from fastzoo.nn import SequenceClassifier, model_size
 from fastzoo.train import checkpoint
 from fastzoo.train.augment import xyz_triples
 from fastzoo.train.settings import Settings
@@ -203,7 +203,8 @@ class _Trainer:
 def _keep(run: Run, net: SequenceClassifier, result: Metrics) -> None:
     epoch = run.history[-1]
     if run.folder is not None:
-        checkpoint.save(run.folder, net, run.source, _training_record(run, epoch, result))
+        data = checkpoint.DataRecord.of(run.source)
+        checkpoint.save(run.folder, net, data, _training_record(run, epoch, result))
     run.best, run.validation = epoch, result  # last: Ctrl-C in the first save must find nothing kept yet
 
 
@@ -211,6 +212,7 @@ def _training_record(run: Run, epoch: Epoch, result: Metrics) -> dict[str, Any]:
     return {
         "settings": asdict(run.settings),
         "epoch": epoch.epoch,
+        "size": asdict(model_size(run.net, run.source.x.shape[1])),
         "validation": {"accuracy": result.accuracy, "macro_f1": result.macro_f1, "n": result.n},
         "bundle": dict(run.bundle),
     }

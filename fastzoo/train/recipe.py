@@ -31,6 +31,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ import torch
 from fastzoo._values import is_whole
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
-from fastzoo.nn import CELLS, SequenceClassifier
+from fastzoo.nn import CELLS, Recurrent, SequenceClassifier
 from fastzoo.train.augment import Augmentation
 from fastzoo.train.settings import Settings
 
@@ -57,15 +58,20 @@ class ModelConfig:
         cell: a name of ``fastzoo.nn.CELLS``.
         pool: how many of the last states are averaged for the head.
 
-    The other fields are arguments of :class:`fastzoo.nn.FastGRNN`.
+    The other fields are arguments of the cell's module in ``fastzoo.nn``; one that this cell lacks keeps its default.
     """
 
     cell: str = "fastgrnn"
     hidden_size: int = 64
-    w_rank: int | None = None
-    u_rank: int | None = None
+    num_layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    w_rank: int | Sequence[int | None] | None = None
+    u_rank: int | Sequence[int | None] | None = None
     gate_nonlinearity: str = "sigmoid"
     update_nonlinearity: str = "tanh"
+    alpha: float | None = None
+    beta: float | None = None
     zeta: float | None = None
     nu: float | None = 0.0
     gate_bias: float | Sequence[float] = 1.0
@@ -77,15 +83,22 @@ class ModelConfig:
         Raises:
             TrainingError: a size or name is impossible.
         """
-        arguments = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cell", "pool")}
         torch.manual_seed(seed)
         try:
             if self.cell not in CELLS:
                 raise ValueError(f"unknown cell {self.cell!r}; there are {', '.join(CELLS)}")
-            rnn = CELLS[self.cell](dataset.x.shape[2], **arguments)
+            rnn = CELLS[self.cell](dataset.x.shape[2], **self._arguments(CELLS[self.cell]))
             return SequenceClassifier(rnn, len(dataset.classes), self.pool)
         except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: more memory than there is
             raise TrainingError(f"cannot build this network for {dataset.id!r}: {error}") from error
+
+    def _arguments(self, kind: type[Recurrent]) -> dict[str, Any]:
+        """The fields that ``kind`` takes."""
+        taken = {*signature(Recurrent).parameters, *signature(kind.cell_type).parameters}
+        own = [f for f in fields(self) if f.name not in ("cell", "pool")]
+        if foreign := [f.name for f in own if f.name not in taken and getattr(self, f.name) != f.default]:
+            raise ValueError(f"a {self.cell} has no {', '.join(foreign)}")
+        return {f.name: getattr(self, f.name) for f in own if f.name in taken}
 
 
 @dataclass(frozen=True)
