@@ -15,6 +15,7 @@ from fastzoo.cli.data import app as data
 from fastzoo.cli.demo import demo
 from fastzoo.cli.eval_ import eval_
 from fastzoo.cli.export import export
+from fastzoo.cli.import_edgeml import import_edgeml
 from fastzoo.cli.info import info
 from fastzoo.cli.list_ import list_
 from fastzoo.cli.predict import predict
@@ -34,6 +35,7 @@ app.command("eval")(eval_)
 app.command("bench")(bench)
 app.command("train")(train)
 app.command("export")(export)
+app.command("import-edgeml")(import_edgeml)
 app.command("register")(register)
 app.command("demo")(demo)
 app.add_typer(data, name="data")
