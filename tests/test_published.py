@@ -74,10 +74,23 @@ def test_sizes_follow_from_the_weights(folder: Path) -> None:
     assert content.size.nonzeros == sum(np.count_nonzero(v) for v in trained.values())
     recurrent = sum(v.size for k, v in trained.items() if v.ndim == 2 and not k.startswith("head"))
     assert content.size.macs_per_window == content.input.steps * recurrent + weights["head.weight"].size
-    assert content.precisions["fp32"].weights_bytes == 4 * content.size.parameters
-    assert content.precisions["int8"].weights_bytes == (
-        sum(v.size + 4 for v in matrices) + sum(4 * v.size for v in biases)
-    )
+    assert content.size.macs_per_step == recurrent
+    assert content.size.dense_bytes == content.precisions["fp32"].weights_bytes == 4 * content.size.parameters
+    int8 = sum(v.size + 4 for v in matrices) + sum(4 * v.size for v in biases)
+    assert content.size.int8_bytes == content.precisions["int8"].weights_bytes == int8
+    scalars = sum(1 for v in weights.values() if not v.ndim)
+    by_index = sum(min(8 * int(np.count_nonzero(v)), 4 * v.size) for v in matrices)
+    assert content.size.sparse_bytes == by_index + sum(4 * v.size for v in biases) + 4 * scalars
+
+
+@each_bundle
+def test_the_registry_repeats_the_sizes(folder: Path) -> None:
+    content = bundle.read(folder)
+    for precision in content.precisions:
+        entry = fastzoo.info(content.model_name(precision))
+        sizes = {name: count for name, count in vars(content.size).items() if count is not None}
+        assert {name: entry.get(name) for name in sizes} == sizes
+        assert {"dense_bytes", "sparse_bytes", "int8_bytes", "macs_per_step"} < sizes.keys()
 
 
 @each_bundle

@@ -56,7 +56,7 @@ def _facts(entry: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
         "non-zero": entry.get("nonzeros"),
         "bytes sparse": entry.get("sparse_bytes"),
         "multiply-adds per step": entry.get("macs_per_step"),
-        "per window": entry.get("macs_per_window"),
+        "multiply-adds per window": entry.get("macs_per_window"),
     }
     size = f"{entry['parameters']} parameters, {entry['weights_bytes']} bytes of weights in {entry['precision']}"
     yield "size", ", ".join([size, *(f"{count} {what}" for what, count in counts.items() if count is not None)])

@@ -30,6 +30,7 @@ class Cell(nn.Module, Generic[State]):
 
     kind: ClassVar[str]  # the name in configurations and registries
     blocks: ClassVar[tuple[str, ...]]  # of H columns in W and U, in order
+    gated: ClassVar[bool] = True
     state_parts: ClassVar[int] = 1  # tensors that make up a state
 
     def __init__(
@@ -52,9 +53,8 @@ class Cell(nn.Module, Generic[State]):
         self.input_size, self.hidden_size = input_size, hidden_size
         self.w_rank, self.u_rank = w_rank, u_rank
         self.gate_nonlinearity, self.update_nonlinearity = gate_nonlinearity, update_nonlinearity
-        if gate_nonlinearity is not None:
-            self._gate = nonlinearity(gate_nonlinearity)
-        self._update = nonlinearity(update_nonlinearity)
+        for name in (gate_nonlinearity, update_nonlinearity) if self.gated else (update_nonlinearity,):
+            nonlinearity(name)  # refuses what is none
         self._place: dict[str, Any] = {"device": device, "dtype": dtype}
         self._scalars: dict[str, tuple[float | None, float]] = {}
         for name, rank, rows in (("W", w_rank, input_size), ("U", u_rank, hidden_size)):
@@ -81,12 +81,21 @@ class Cell(nn.Module, Generic[State]):
         """The number that :meth:`_scalar` made."""
         fixed, _ = self._scalars[name]
         if fixed is None:
-            return torch.sigmoid(self.get_parameter(f"{name}_logit"))
+            return torch.sigmoid(getattr(self, f"{name}_logit"))
         return self.get_buffer(f"fixed_{name}")
+
+    def _gate(self, x: Tensor) -> Tensor:
+        return nonlinearity(self.gate_nonlinearity)(x)
+
+    def _update(self, x: Tensor) -> Tensor:
+        return nonlinearity(self.update_nonlinearity)(x)
 
     def reset_parameters(self) -> None:
         """EdgeML's start values: weights 0.1 N(0, 1), biases 1, scalars as the cell's arguments say."""
-        for name, parameter in self.named_parameters():
+        for name, (fixed, _) in self._scalars.items():
+            if fixed is not None:
+                self.get_buffer(f"fixed_{name}").fill_(fixed)
+        for name, parameter in self.named_parameters(recurse=False):
             if name[0] in "WU":
                 nn.init.normal_(parameter, std=0.1)
             elif name.endswith("_logit"):
@@ -211,7 +220,7 @@ def gate_biases(start: float | Sequence[float], hidden_size: int) -> Tensor:
     low_high = tuple(start) if isinstance(start, Sequence) else (start, start)
     if len(low_high) != 2 or not all(map(is_number, low_high)):
         raise ValueError(f"gate_bias must be a number or a pair of numbers, not {start!r}")
-    return torch.linspace(*low_high, hidden_size)
+    return torch.linspace(*low_high, hidden_size, device="cpu")
 
 
 def each(state: State, function: Callable[[Tensor], Tensor]) -> State:

@@ -39,6 +39,7 @@ class FastRNNCell(Cell[Tensor]):
 
     kind = "fastrnn"
     blocks = ("c",)
+    gated = False
     bias_update: Tensor
 
     def __init__(
@@ -86,7 +87,9 @@ class FastRNNCell(Cell[Tensor]):
         kernels = functional.backend(projected, self.u, self.update_nonlinearity)
         if kernels is None:
             return self._loop(projected, h, lengths)
-        states = functional.fastrnn(kernels, projected, h, self.u, self.alpha, self.beta, str(self.update_nonlinearity))
+        states = functional.fastrnn(
+            kernels, projected, h, self.u, self.alpha, self.beta, str(self.update_nonlinearity), lengths
+        )
         return states, _last(states, lengths)
 
 
@@ -126,6 +129,7 @@ class FastGRNNCell(Cell[Tensor]):
     blocks = ("zc",)
     bias_gate: Tensor
     bias_update: Tensor
+    rounding: Sequence[Function] | None = None  # of what each factor of U reads; quantization-aware training sets it
 
     def __init__(
         self,
@@ -171,9 +175,17 @@ class FastGRNNCell(Cell[Tensor]):
         """``x W``"""
         return product(x, self.w)
 
+    def recurrent_product(self, h: Tensor) -> Tensor:
+        """``h U``, with :attr:`rounding` of what each factor reads."""
+        if not self.rounding:
+            return product(h, self.u)
+        for rounded, factor in zip(self.rounding, self.u, strict=True):
+            h = rounded(h) @ factor
+        return h
+
     def step(self, projected: Tensor, h: Tensor) -> Tensor:
         """The equation above."""
-        pre = projected + product(h, self.u)
+        pre = projected + self.recurrent_product(h)
         z = self._gate(pre + self.bias_gate)
         c = self._update(pre + self.bias_update)
         return (self.zeta * (1 - z) + self.nu) * c + z * h
@@ -182,11 +194,11 @@ class FastGRNNCell(Cell[Tensor]):
         """As in :meth:`Cell.unroll`, compiled where there is a backend for it."""
         projected = self.project(x)
         kernels = functional.backend(projected, self.u, self.gate_nonlinearity, self.update_nonlinearity)
-        if kernels is None:
+        if kernels is None or self.rounding:  # no kernel rounds
             return self._loop(projected, h, lengths)
         states = functional.fastgrnn(
             kernels, projected, h, self.u, self.bias_gate, self.bias_update, self.zeta, self.nu,
-            str(self.gate_nonlinearity), str(self.update_nonlinearity),
+            str(self.gate_nonlinearity), str(self.update_nonlinearity), lengths,
         )  # fmt: skip
         return states, _last(states, lengths)
 

@@ -7,6 +7,7 @@ states to that of the pre-activations. What all steps have in common stays outsi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -79,13 +80,23 @@ def _numba() -> Kernels | None:
     """The module, imported when it is first needed, where all that it needs is installed."""
     if not all(find_spec(name) for name in ("numba", "scipy")):
         return None
-    from fastzoo.nn import _numba
-
+    try:
+        from fastzoo.nn import _numba
+    except ImportError as error:  # a Numba that does not go with this NumPy says so when it is imported
+        warnings.warn(f"without Numba, FastRNN and FastGRNN run step by step: {error}", stacklevel=2)
+        return None
     return _numba
 
 
 def fastrnn(
-    kernels: Kernels, projected: Tensor, h0: Tensor, u: Factors, alpha: Tensor, beta: Tensor, update: str
+    kernels: Kernels,
+    projected: Tensor,
+    h0: Tensor,
+    u: Factors,
+    alpha: Tensor,
+    beta: Tensor,
+    update: str,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """All states of FastRNN: Kusupati et al., NeurIPS 2018, equation (3)::
 
@@ -99,6 +110,7 @@ def fastrnn(
         alpha: scalar, after its sigmoid.
         beta: scalar, after its sigmoid.
         update: a name of ``fastzoo.nn.NONLINEARITIES``.
+        lengths: steps of each row, [N]; None = T. States behind a row's end mean nothing, and no gradient passes them.
 
     Returns:
         h_1 .. h_T, [T, N, H]. Differentiable once in every tensor argument.
@@ -106,7 +118,9 @@ def fastrnn(
     h0, u = h0.to(projected.dtype), [factor.to(projected.dtype) for factor in u]  # autocast spares parameters
     if not _wants_gradient(projected, h0, alpha, beta, *u):
         return kernels.fastrnn_forward(projected, h0, u, alpha, beta, update, False)[0][1:]
-    states: Tensor = _FastRNN.apply(kernels, update, projected, h0, alpha, beta, *u)  # type: ignore[no-untyped-call]
+    states: Tensor = _FastRNN.apply(  # type: ignore[no-untyped-call]
+        kernels, update, lengths, projected, h0, alpha, beta, *u
+    )
     return states
 
 
@@ -121,6 +135,7 @@ def fastgrnn(
     nu: Tensor,
     gate: str,
     update: str,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """All states of FastGRNN: Kusupati et al., NeurIPS 2018, equation (6)::
 
@@ -139,6 +154,7 @@ def fastgrnn(
         nu: scalar, after its sigmoid.
         gate: a name of ``fastzoo.nn.NONLINEARITIES``.
         update: a name of ``fastzoo.nn.NONLINEARITIES``.
+        lengths: steps of each row, [N]; None = T. States behind a row's end mean nothing, and no gradient passes them.
 
     Returns:
         h_1 .. h_T, [T, N, H]. Differentiable once in every tensor argument.
@@ -148,7 +164,7 @@ def fastgrnn(
     if not _wants_gradient(projected, h0, *others, *u):
         return kernels.fastgrnn_forward(projected, h0, u, *others, gate, update, False)[0][1:]
     states: Tensor = _FastGRNN.apply(  # type: ignore[no-untyped-call]
-        kernels, gate, update, projected, h0, *others, *u
+        kernels, gate, update, lengths, projected, h0, *others, *u
     )
     return states
 
@@ -159,6 +175,7 @@ class _FastRNN(torch.autograd.Function):
         ctx: Any,
         kernels: Kernels,
         update: str,
+        lengths: Tensor | None,
         projected: Tensor,
         h0: Tensor,
         alpha: Tensor,
@@ -166,6 +183,7 @@ class _FastRNN(torch.autograd.Function):
         *u: Tensor,
     ) -> Tensor:
         h, saved = kernels.fastrnn_forward(projected, h0, u, alpha, beta, update, True)
+        _blank(lengths, h, saved)
         ctx.kernels, ctx.update, ctx.factors = kernels, update, len(u)
         ctx.save_for_backward(h, alpha, beta, *u, *saved)
         states: Tensor = h[1:]
@@ -177,7 +195,7 @@ class _FastRNN(torch.autograd.Function):
         h, alpha, beta, *rest = ctx.saved_tensors
         u, saved = rest[: ctx.factors], tuple(rest[ctx.factors :])
         gradients = ctx.kernels.fastrnn_backward(grad_states, h, saved, u, alpha, beta, ctx.update)
-        return None, None, *gradients
+        return None, None, None, *gradients
 
 
 class _FastGRNN(torch.autograd.Function):
@@ -187,6 +205,7 @@ class _FastGRNN(torch.autograd.Function):
         kernels: Kernels,
         gate: str,
         update: str,
+        lengths: Tensor | None,
         projected: Tensor,
         h0: Tensor,
         bias_gate: Tensor,
@@ -196,6 +215,7 @@ class _FastGRNN(torch.autograd.Function):
         *u: Tensor,
     ) -> Tensor:
         h, saved = kernels.fastgrnn_forward(projected, h0, u, bias_gate, bias_update, zeta, nu, gate, update, True)
+        _blank(lengths, h, saved)
         ctx.kernels, ctx.names, ctx.factors = kernels, (gate, update), len(u)
         ctx.save_for_backward(h, zeta, nu, *u, *saved)
         states: Tensor = h[1:]
@@ -207,8 +227,16 @@ class _FastGRNN(torch.autograd.Function):
         h, zeta, nu, *rest = ctx.saved_tensors
         u, saved = rest[: ctx.factors], tuple(rest[ctx.factors :])
         gradients = ctx.kernels.fastgrnn_backward(grad_states, h, saved, u, zeta, nu, *ctx.names)
-        return None, None, None, *gradients
+        return None, None, None, None, *gradients
 
 
 def _wants_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _blank(lengths: Tensor | None, h: Tensor, saved: Saved) -> None:
+    """Zero what lies behind the rows' ends: the state may grow there until 0, its gradient, times infinity is NaN."""
+    if lengths is not None:
+        beyond = (torch.arange(len(h) - 1, device=h.device).unsqueeze(1) >= lengths).unsqueeze(2)  # [T, N, 1]
+        for tensor in (h[1:], *(of_steps for of_steps in saved if of_steps.dim() == 3)):
+            tensor.masked_fill_(beyond, 0)

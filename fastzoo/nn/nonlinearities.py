@@ -38,7 +38,7 @@ NONLINEARITIES: dict[str, Function] = {
 }
 
 
-def nonlinearity(name: str | Function) -> Function:
+def nonlinearity(name: str | Function | None) -> Function:
     """The function of this name; a callable is its own.
 
     Raises:

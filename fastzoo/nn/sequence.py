@@ -58,6 +58,8 @@ class Recurrent(nn.Module):
         super().__init__()
         if not is_whole(num_layers, 1):
             raise ValueError(f"num_layers must be a whole number of at least 1, not {num_layers!r}")
+        if not isinstance(bidirectional, bool):
+            raise ValueError(f"bidirectional must be true or false, not {bidirectional!r}")
         if not is_number(dropout, 0, 1):
             raise ValueError(f"dropout must be a number between 0 and 1, not {dropout!r}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
@@ -115,8 +117,11 @@ class Recurrent(nn.Module):
         axes = "[N, T, D]" if self.batch_first else "[T, N, D]"
         check_input(x, self.cells[0], x.dim() in (2, 3), axes)  # type: ignore[arg-type]
         if x.dim() == 2:
-            starts = None if state is None else each(state, lambda part: part.unsqueeze(1))
-            states, last = self._run(x.unsqueeze(1), starts, lengths)
+            if state is not None:
+                cell = self.cells[0]
+                check_state(state, (len(self.cells), self.hidden_size), cell, "the initial state")  # type: ignore[arg-type]
+                state = each(state, lambda part: part.unsqueeze(1))
+            states, last = self._run(x.unsqueeze(1), state, lengths)
             return states.squeeze(1), each(last, lambda part: part.squeeze(1))
         states, last = self._run(x.transpose(0, 1) if self.batch_first else x, state, lengths)
         return states.transpose(0, 1) if self.batch_first else states, last
@@ -171,8 +176,8 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         """What is worth a word in ``print(rnn)``."""
-        shown = ("num_layers", "batch_first", "dropout", "bidirectional")
-        unusual = [f"{name}={getattr(self, name)}" for name in shown if getattr(self, name) not in (1, False, 0.0)]
+        usual = {"num_layers": 1, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        unusual = [f"{name}={getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *unusual])
 
 
@@ -240,6 +245,6 @@ def _checked_lengths(lengths: Tensor, steps: int, batch: int) -> Tensor:
     whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
     if not whole or lengths.shape != (batch,):
         raise ValueError(f"lengths must be {batch} whole numbers, one for each row, not {lengths.tolist()}")
-    if batch and not (lengths.min() >= 1 and lengths.max() <= steps):
+    if batch and not torch.compiler.is_compiling() and not (lengths.min() >= 1 and lengths.max() <= steps):
         raise ValueError(f"lengths must lie between 1 and T = {steps}, not {lengths.tolist()}")
     return lengths.long()

@@ -43,9 +43,18 @@ def classifier(
     """Random weights large enough to reach every piece of the piecewise-linear functions; raw units far from zero."""
     torch.manual_seed(seed)
     channels, hidden, classes = sizes
-    net = SequenceClassifier(FastGRNN(channels, hidden, *ranks, gate, update, **scalars), classes, pool)
+    rnn = FastGRNN(
+        channels,
+        hidden,
+        w_rank=ranks[0],
+        u_rank=ranks[1],
+        gate_nonlinearity=gate,
+        update_nonlinearity=update,
+        **scalars,
+    )
+    net = SequenceClassifier(rnn, classes, pool)
     with torch.no_grad():
-        for name, parameter in net.rnn.named_parameters():
+        for name, parameter in net.rnn.cell.named_parameters():
             size = parameter.shape[0] if parameter.dim() == 2 else 4
             parameter.copy_(torch.randn(parameter.shape) * (0.5 if name[0] == "U" else 1) / size**0.5)
     net.set_normalisation(torch.from_numpy(windows(50, net)))

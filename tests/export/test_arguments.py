@@ -13,6 +13,7 @@ import torch
 
 from fastzoo.errors import DataError, ExportError
 from fastzoo.export import export
+from fastzoo.nn import CELLS, FastGRNN, SequenceClassifier
 
 from .networks import C, D, T, classifier, windows
 
@@ -85,7 +86,7 @@ def test_an_unknown_data_set_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["rnn.U1", "rnn.zeta_logit", "head.bias", "std"])
+@pytest.mark.parametrize("name", ["rnn.cells.0.U1", "rnn.cells.0.zeta_logit", "head.bias", "std"])
 def test_weights_that_are_no_numbers_are_named(name: str, value: float, tmp_path: Path) -> None:
     broken = copy.deepcopy(NET)
     with torch.no_grad():
@@ -97,3 +98,26 @@ def test_weights_that_are_no_numbers_are_named(name: str, value: float, tmp_path
 def test_a_layout_that_does_not_exist_says_why(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"'fused' does not exist for this model: nu = 0.5.*'unrolled' does"):
         export(classifier(nu=0.5), tmp_path / "it", calibration=X, layouts=["fused"])
+
+
+@pytest.mark.parametrize(
+    ("rnn", "what"),
+    [
+        *((CELLS[kind](D, 4), CELLS[kind].__name__) for kind in CELLS if kind != "fastgrnn"),
+        (FastGRNN(D, 4, 2), "FastGRNN with 2 cells"),
+        (FastGRNN(D, 4, bidirectional=True), "FastGRNN with 2 cells"),
+        (CELLS["lstm"](D, 4, 2, bidirectional=True), "LSTM with 4 cells"),
+    ],
+    ids=str,
+)
+def test_other_networks_are_refused(rnn: Any, what: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=f"only a FastGRNN of one layer and one direction .*, not a {what}$"):
+        export(SequenceClassifier(rnn, C), tmp_path / "it", calibration=X)
+
+
+@pytest.mark.parametrize("which", ["gate_nonlinearity", "update_nonlinearity"])
+def test_a_function_of_python_is_refused(which: str, tmp_path: Path) -> None:
+    nonlinearity: dict[str, Any] = {which: torch.sigmoid}
+    net = SequenceClassifier(FastGRNN(D, 4, **nonlinearity), C)
+    with pytest.raises(ExportError, match="a nonlinearity that is a Python function cannot be exported; use one by"):
+        export(net, tmp_path / "it", calibration=X)

@@ -134,7 +134,7 @@ def test_the_bundle_describes_the_network(exported: Exported, net: SequenceClass
     made = exported.bundle
     assert (made.name, made.version, made.labels, made.pool) == ("my-model", "1.0.0", dataset.classes, 8)
     assert made.input == bundle.Input(24, dataset.channels, 25.0)
-    assert made.cell == {**net.rnn.config(), "zeta": net.rnn.zeta.item(), "nu": 0.0}
+    assert made.cell == {**net.rnn.config(), "zeta": net.rnn.cell.zeta.item(), "nu": 0.0}
     assert made.summary == "fastgrnn with 12 units, 3 classes, 6 channels"
     assert made.licences == bundle.Licences("Apache-2.0", "not stated by their owner")
     assert made.dataset is None
@@ -145,13 +145,37 @@ def test_the_bundle_describes_the_network(exported: Exported, net: SequenceClass
     assert made.calibration["windows"] == 80
 
 
-def test_sizes_are_counted(exported: Exported, net: SequenceClassifier) -> None:
-    counted = [p for name, p in net.named_parameters() if name != "rnn.zeta_logit"]
-    factors = sum(p.numel() for p in (*net.rnn.w, *net.rnn.u))
-    assert exported.bundle.size == bundle.Size(
-        parameters=sum(p.numel() for p in counted),
-        nonzeros=sum(int(p.count_nonzero()) for p in counted),
-        macs_per_window=24 * factors + net.head.weight.numel(),
+SIZE = {  # 6 channels, 12 units, ranks 4 and 6, 3 classes: W 6x4, 4x12; U 12x6, 6x12; head 12x3
+    "parameters": 24 + 48 + 72 + 72 + 24 + 36 + 3,
+    "nonzeros": 279,
+    "dense_bytes": 4 * 279,
+    "sparse_bytes": 4 * (279 + 1),  # and the trained zeta
+    "int8_bytes": (216 + 36) + 5 * 4 + 4 * (24 + 3),
+    "macs_per_step": 216,
+    "macs_per_window": 24 * 216 + 36,
+}
+
+
+def test_sizes_are_counted(exported: Exported, published: Exported, run: Path) -> None:
+    assert exported.bundle.size == bundle.Size(**SIZE)
+    for folder in (exported.folder, published.folder):
+        assert json.loads((folder / "bundle.json").read_text())["size"] == SIZE
+        for precision in ("fp32", "int8"):
+            entry = fastzoo.load(folder, precision=precision).info
+            assert {name: entry[name] for name in SIZE} == SIZE
+            assert entry["weights_bytes"] == SIZE["dense_bytes" if precision == "fp32" else "int8_bytes"]
+    for seed in (3, 4):
+        assert json.loads((run / f"seed-{seed}" / "checkpoint.json").read_text())["training"]["size"] == SIZE
+
+
+def test_zeros_are_counted_as_they_are_stored(net: SequenceClassifier, dataset: Dataset, tmp_path: Path) -> None:
+    sparse = copy.deepcopy(net)
+    with torch.no_grad():
+        sparse.rnn.cell.U1.view(-1)[10:] = 0
+        sparse.rnn.cell.bias_gate.zero_()
+    made = quickly(sparse, tmp_path / "sparse", calibration=dataset.train.x)
+    assert made.size == bundle.Size(
+        **{**SIZE, "nonzeros": 279 - 62 - 12, "sparse_bytes": 4 * (279 + 1) - 4 * 72 + 8 * 10}
     )
 
 
@@ -218,7 +242,7 @@ def test_a_network_that_is_no_gru_is_unrolled(tmp_path: Path) -> None:
         "fp32": ["unrolled"],
         "int8": ["unrolled"],
     }
-    assert made.cell["nu"] == pytest.approx(networks.classifier().rnn.nu.item())
+    assert made.cell["nu"] == pytest.approx(networks.classifier().rnn.cell.nu.item())
 
 
 def test_the_callers_network_is_left_as_it_was(net: SequenceClassifier, dataset: Dataset, tmp_path: Path) -> None:
@@ -333,5 +357,5 @@ def test_a_name_that_no_bundle_may_have_leaves_nothing(
 
 def test_weights_in_the_file_are_the_trained_ones(exported: Exported, net: SequenceClassifier) -> None:
     arrays = {t.name: numpy_helper.to_array(t) for t in stored(exported, "fp32", "unrolled").graph.initializer}
-    assert np.array_equal(arrays["W1"], net.rnn.w[0].detach().numpy())
+    assert np.array_equal(arrays["W1"], net.rnn.cell.w[0].detach().numpy())
     assert np.array_equal(arrays["mean"], net.mean.numpy())

@@ -27,7 +27,7 @@ def test_the_recurrence_is_one_operator() -> None:
 
 @pytest.mark.parametrize("name", SATURATED)
 def test_the_reset_gate_is_exactly_one(name: str) -> None:
-    assert NONLINEARITIES[name].forward(torch.tensor(SATURATED[name])).item() == 1.0
+    assert NONLINEARITIES[name](torch.tensor(SATURATED[name])).item() == 1.0
 
 
 def test_every_nonlinearity_is_a_gru_activation_or_refused() -> None:
@@ -55,7 +55,7 @@ def test_head_and_recurrence_absorb_zeta(zeta: float | None) -> None:
 def test_factors_are_stored_as_they_were_trained() -> None:
     net = classifier(zeta=1.0, nu=0.0)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in fused(network(net)).graph.initializer}
-    for name, parameter in net.rnn.named_parameters():
+    for name, parameter in net.rnn.cell.named_parameters():
         if parameter.dim() == 2:
             assert np.array_equal(stored[name], parameter.detach().numpy())
 

@@ -22,7 +22,7 @@ from fastzoo.export.frame import quantize
 from fastzoo.export.graph import constants, operators
 from fastzoo.export.layouts import Builder, Form
 from fastzoo.export.unrolled import split_step
-from fastzoo.nn import FastGRNN, SequenceClassifier
+from fastzoo.nn import SequenceClassifier
 
 from . import networks
 from .networks import FORM, PAIRS, RANKS, SCALARS, Floats, T, builder, classifier, logits, network, run, windows
@@ -57,20 +57,14 @@ def dequantized(net: SequenceClassifier) -> SequenceClassifier:
         integers, scale = quantize(weight)
         return torch.from_numpy(integers * scale)
 
-    cell, rnn = unit.cell, net.rnn
-    twin = SequenceClassifier(
-        FastGRNN(
-            rnn.input_size, rnn.hidden_size, rnn.w_rank, rnn.u_rank, rnn.gate_nonlinearity, rnn.update_nonlinearity,
-            zeta=1.0, nu=0.0,
-        ),
-        unit.num_classes,
-        unit.pool,
-    )  # fmt: skip
+    config = net.config()
+    twin = SequenceClassifier.from_config({**config, "cell": {**config["cell"], "zeta": 1.0}})
+    cell, of_twin = unit.cell, twin.rnn.cell
     with torch.no_grad():
-        for parameter, factor in zip((*twin.rnn.w, *twin.rnn.u), (*cell.w, *cell.u), strict=True):
+        for parameter, factor in zip((*of_twin.w, *of_twin.u), (*cell.w, *cell.u), strict=True):
             parameter.copy_(rounded(factor))
-        twin.rnn.bias_gate.copy_(rnn.bias_gate)
-        twin.rnn.bias_update.copy_(rnn.bias_update)
+        of_twin.bias_gate.copy_(net.rnn.cell.bias_gate)
+        of_twin.bias_update.copy_(net.rnn.cell.bias_update)
         twin.head.weight.copy_(rounded(unit.head_weight.T))
         twin.head.bias.copy_(net.head.bias)
     twin.mean, twin.std = net.mean, net.std
@@ -132,7 +126,7 @@ def test_both_layouts_hold_the_same_integers_and_scales(ranks: str) -> None:
 def test_zeros_stay_zeros(form: Form) -> None:
     net = classifier(nu=0.0)
     with torch.no_grad():
-        for weight in (*net.rnn.w, *net.rnn.u, net.head.weight):
+        for weight in (*net.rnn.cell.w, *net.rnn.cell.u, net.head.weight):
             weight[torch.rand(weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5] = 0
     unit = network(net).unit_zeta()
     stored = constants(builder(net).build(form))

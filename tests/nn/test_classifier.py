@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fastzoo.nn import FastGRNN, SequenceClassifier
+from fastzoo.nn import CELLS, FastGRNN, SequenceClassifier
 
-from . import oracle
+from . import nets, oracle
 
 D, H, C, T = 3, 4, 5, 6
 
@@ -30,13 +30,27 @@ def windows(batch: int = 7, steps: int = T) -> Tensor:
 
 @pytest.mark.parametrize("pool", [1, 2, T])
 @pytest.mark.parametrize("batch", [1, 7])
-def test_logits_are_those_of_the_equation(pool: int, batch: int) -> None:
-    net, x = make(pool), windows(batch)
+@pytest.mark.parametrize("stack", nets.STACKS)
+@pytest.mark.parametrize("kind", CELLS)
+def test_logits_are_those_of_the_equation(kind: str, stack: str, batch: int, pool: int) -> None:
+    torch.manual_seed(0)
+    net, x = SequenceClassifier(nets.make(kind, **nets.STACKS[stack]).float(), C, pool), windows(batch)
     net.set_normalisation(windows())
     with torch.no_grad():
         logits = net(x)
     assert logits.shape == (batch, C)
     assert np.abs(logits.numpy() - oracle.logits(net, x.numpy())).max() < 1e-5
+
+
+@pytest.mark.parametrize("pool", [1, 2, T])
+def test_of_both_directions_the_states_reached_last_are_pooled(pool: int) -> None:
+    torch.manual_seed(0)
+    net, x = SequenceClassifier(FastGRNN(D, H, bidirectional=True), C, pool), torch.randn(3, T, D)
+    states, _ = net.rnn(x.transpose(0, 1))
+    reached = [states[t, :, :H] for t in range(T)], [states[t, :, H:] for t in reversed(range(T))]
+    pooled = torch.cat([sum(way[-pool:], torch.zeros(())) / pool for way in reached], dim=1)
+    assert net.head.in_features == 2 * H
+    assert torch.allclose(net(x), net.head(pooled), atol=1e-6)
 
 
 def test_normalised_channels_have_mean_zero_and_deviation_one() -> None:
@@ -96,15 +110,20 @@ def test_one_window_gets_the_same_answer_alone() -> None:
 
 
 @given(
+    kind=st.sampled_from(list(CELLS)),
     pool=st.integers(1, 9),
     classes=st.integers(2, 9),
-    w_rank=st.none() | st.integers(1, D),
-    nu=st.none() | st.floats(0, 1),
+    w_rank=st.none() | st.integers(1, D) | st.tuples(st.none(), st.integers(1, D)),
+    bidirectional=st.booleans(),
+    dropout=st.just(0.0) | st.floats(0, 1),
 )
-def test_config_survives_json(pool: int, classes: int, w_rank: int | None, nu: float | None) -> None:
-    net = SequenceClassifier(FastGRNN(D, H, w_rank, nu=nu), classes, pool)
+def test_config_survives_json(
+    kind: str, pool: int, classes: int, w_rank: Any, bidirectional: bool, dropout: float
+) -> None:
+    rnn = CELLS[kind](D, H, 2, w_rank=w_rank, bidirectional=bidirectional, dropout=dropout)
+    net = SequenceClassifier(rnn, classes, pool).eval()
     config = json.loads(json.dumps(net.config()))
-    again = SequenceClassifier.from_config(config)
+    again = SequenceClassifier.from_config(config).eval()
     assert again.config() == net.config()
     again.load_state_dict(net.state_dict())
     x = windows(2, 9)
@@ -126,11 +145,18 @@ CELL = make().config()["cell"]
         ({}, "not the description of a classifier: 'cell'"),
         ({"cell": CELL, "num_classes": 3}, "not the description of a classifier: 'pool'"),
         ({"cell": CELL, "pool": 1}, "'num_classes'"),
-        ({"cell": {**CELL, "type": "lstmish"}, "num_classes": 3, "pool": 1}, "unknown cell 'lstmish'; known are fastg"),
+        (
+            {"cell": {**CELL, "type": "lstmish"}, "num_classes": 3, "pool": 1},
+            "unknown cell 'lstmish'; known are fastrnn, fastgrnn, ugrnn",
+        ),
         ({"cell": {**CELL, "type": ["fastgrnn"]}, "num_classes": 3, "pool": 1}, "not the description"),
         ({"cell": {"type": "fastgrnn"}, "num_classes": 3, "pool": 1}, "missing .* 'input_size' and 'hidden_size'"),
         ({"cell": {**CELL, "depth": 3}, "num_classes": 3, "pool": 1}, "unexpected keyword argument 'depth'"),
         ({"cell": {**CELL, "hidden_size": "4"}, "num_classes": 3, "pool": 1}, "hidden_size must be"),
+        ({"cell": {**CELL, "batch_first": True}, "num_classes": 3, "pool": 1}, "build the rnn with batch_first=False"),
+        ({"cell": {**CELL, "num_layers": 0}, "num_classes": 3, "pool": 1}, "num_layers must be"),
+        ({"cell": {**CELL, "w_rank": [1, 2]}, "num_classes": 3, "pool": 1}, "w_rank must be one rank, or one for each"),
+        ({"cell": {**CELL, "w_rank": {"a": 1}}, "num_classes": 3, "pool": 1}, "w_rank must be"),
         ({"cell": 5, "num_classes": 3, "pool": 1}, "not the description of a classifier"),
         ({"cell": CELL, "num_classes": 3, "pool": None}, "pool must be"),
     ],

@@ -111,6 +111,22 @@ def test_info_shows_what_is_known_and_nothing_else(registered: list[str], folder
     assert parsed("info", "gru-toy-fp32") == fastzoo.info("gru-toy-fp32")
 
 
+def test_info_shows_every_size_that_is_known(folder: Path) -> None:
+    size = bundle.Size(100, 90, 400, 380, 120, macs_per_step=70, macs_per_window=572)
+    bundle.write(replace(bundle.read(folder), size=size), folder)
+    assert vars(size).items() <= fastzoo.info(folder).items()
+    text = " ".join(output("info", folder).split())
+    for part in (
+        "100 parameters",
+        "100 bytes of weights in int8",
+        "90 non-zero",
+        "380 bytes sparse",
+        "70 multiply-adds",
+    ):
+        assert part in text
+    assert "572" in text
+
+
 def test_text_of_a_bundle_is_printed_as_it_is(folder: Path) -> None:
     bundle.write(replace(bundle.read(folder), summary="[bold]not markup[/bold] :smile: [/]"), folder)
     assert "[bold]not markup[/bold] :smile: [/]" in output("info", folder)

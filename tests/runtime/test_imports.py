@@ -10,7 +10,7 @@ import pytest
 
 import fastzoo
 
-HEAVY = ("torch", "onnx", "onnxruntime", "sklearn", "scipy", "pooch", "safetensors", "pandas")
+HEAVY = ("torch", "onnx", "onnxruntime", "sklearn", "scipy", "pooch", "safetensors", "pandas", "numba")
 
 
 def imported_by(code: str) -> set[str]:
