@@ -9,17 +9,23 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from fastzoo import _json
 from fastzoo.export.network import Network
+from fastzoo.frontend import FrontEnd
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What goes in and what comes out: names in order, units in the channel names, samples per second."""
+    """What goes in and what comes out: names in order, units in the channel names, samples per second.
+
+    ``frontend`` says how windows are made from sound, where they are.
+    """
 
     name: str
     labels: tuple[str, ...]
     channels: tuple[str, ...]
     rate: float
+    frontend: FrontEnd | None = None
 
 
 def inscribe(
@@ -38,6 +44,8 @@ def inscribe(
         "precision": precision,
         "quantization": quantization,
     }
+    if contract.frontend is not None:
+        properties["frontend"] = _json.plain(contract.frontend)
     helper.set_model_props(
         model,
         {

@@ -27,6 +27,7 @@ from fastzoo.export.graph import IR_VERSION, OPSET, operators
 from fastzoo.export.layouts import PRECISIONS, Builder, Form, forms
 from fastzoo.export.network import Floats, Network, from_torch
 from fastzoo.export.source import Source, as_array, calibration_windows, resolve
+from fastzoo.frontend import FrontEnd
 from fastzoo.model import Model
 from fastzoo.nn import SequenceClassifier
 
@@ -53,6 +54,7 @@ def export(
     precisions: Sequence[str] = PRECISIONS,
     inline: bool = False,
     overwrite: bool = False,
+    frontend: FrontEnd | None = None,
 ) -> Bundle:
     """Write a bundle: every layout in every precision, each file verified against torch before it is kept.
 
@@ -72,6 +74,7 @@ def export(
         precisions: of ``"fp32"``, ``"int8"``.
         inline: write ``unrolled`` as a flat graph, for compilers without local functions.
         overwrite: replace an existing bundle.
+        frontend: what makes windows from sound; default the data set's, or the one it was trained with.
 
     Raises:
         ExportError: the network cannot be exported, what is given does not fit it, a file failed verification, or
@@ -87,7 +90,7 @@ def export(
     if target.exists() and not (target / bundle.FILE).is_file():
         raise ExportError(f"{target} is not a bundle, so it is not replaced; choose another folder")
     given = as_array(calibration)
-    found = resolve(source, name, target, dataset, labels, channels, rate, given)
+    found = resolve(source, name, target, dataset, labels, channels, rate, given, frontend)
     network = from_torch(found.net, found.steps)
     wanted = forms(network, tuple(layouts) if layouts else None, tuple(precisions))
     windows = calibration_windows(found, given)
@@ -153,6 +156,7 @@ def _write(
         training=source.training,
         environment=describe.environment(source),
         licences=describe.licences(source),
+        frontend=source.contract.frontend,
         citation=CITATION,
     )
     bundle.write(result, folder)

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastzoo import data
+from fastzoo import _json, data
 from fastzoo.data import Dataset
 from fastzoo.errors import DataError, ExportError
 from fastzoo.export.contract import Contract
+from fastzoo.frontend import FrontEnd, faults, misfits
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train import checkpoint, seeds
-
-CALIBRATION_WINDOWS = 512  # min-max ranges hardly move beyond this many
+from fastzoo.train.qat import calibration_rows
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,12 @@ def resolve(
     channels: Sequence[str] | None,
     rate: float | None,
     calibration: npt.NDArray[Any] | None,
+    frontend: FrontEnd | None = None,
 ) -> Source:
     """Collect what the exporter needs from its arguments; what is given beats what a checkpoint or data set says.
 
     Raises:
-        ExportError: labels, channels, rate or windows do not fit the network, or windows are missing.
+        ExportError: labels, channels, rate, front end or windows do not fit the network, or windows are missing.
         TrainingError: the checkpoint is missing or damaged.
     """
     found: Source | None = None
@@ -63,8 +64,11 @@ def resolve(
         dataset = data.load(dataset)
     inputs, classes = source.rnn.input_size, source.head.out_features
     if dataset is not None:
-        default = Contract(folder.name, dataset.classes, dataset.channels, dataset.rate)
         steps = dataset.x.shape[1]
+        trained = found.contract.frontend if found else None
+        default = Contract(
+            folder.name, dataset.classes, dataset.channels, dataset.rate, _common_frontend(dataset, trained)
+        )
     elif found is not None:
         default, steps = found.contract, found.steps
     elif calibration is not None and calibration.ndim == 3:
@@ -77,6 +81,7 @@ def resolve(
         default.labels if labels is None else tuple(map(str, labels)),
         default.channels if channels is None else tuple(map(str, channels)),
         default.rate if rate is None else float(rate),
+        frontend or default.frontend,
     )
     if not (math.isfinite(contract.rate) and contract.rate > 0):
         raise ExportError(f"the rate must be a positive number of samples per second, not {contract.rate}")
@@ -84,18 +89,33 @@ def resolve(
         raise ExportError(f"the network has {classes} classes, but {len(set(contract.labels))} different labels")
     if len(contract.channels) != inputs:
         raise ExportError(f"the network takes {inputs} channels, but {len(contract.channels)} are named")
+    if (made := contract.frontend) is not None:
+        wrong = faults(made) or misfits(made, steps, inputs, contract.rate)
+        if wrong:
+            raise ExportError(f"the front end does not fit the network: {_json.listing(wrong)}")
     if found is None:
         net = copy.deepcopy(source).cpu().float().eval()  # the caller's own stays as it is
         return Source(net, contract, steps, dataset)
     return replace(found, contract=contract, steps=steps, dataset=dataset)
 
 
+def _common_frontend(dataset: Dataset, trained: FrontEnd | None) -> FrontEnd | None:
+    """The front end of the data set, which must be the one that the network was trained with."""
+    if None not in (dataset.frontend, trained) and dataset.frontend != trained:
+        raise ExportError(
+            f"data set {dataset.id!r} was made by another front end ({dataset.frontend}) than the network was trained "
+            f"with ({trained}): prepare it with the same one"
+        )
+    return dataset.frontend or trained
+
+
 def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
     run = seeds.load(folder) if seeds.is_run(folder) else None
     saved = checkpoint.load(run.chosen_folder if run else folder)
     if dataset is None:
+        own = folder / f"{saved.data['id']}.npz"  # windows that were cut for this run
         try:
-            dataset = data.load(saved.data["id"])
+            dataset = data.load(own if own.exists() else saved.data["id"])
         except DataError:
             dataset = None  # the data set is not at hand: the caller's calibration windows must do
         if dataset is not None and dataset.sha256 != saved.data["sha256"]:
@@ -111,7 +131,11 @@ def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
         dataset = dataset.with_validation(settings["validation_fraction"], settings["validation_seed"])
     siblings = {seed: checkpoint.load(path).net for seed, path in run.folders.items()} if run else {}
     contract = Contract(
-        folder.name, tuple(saved.data["classes"]), tuple(saved.data["channels"]), float(saved.data["rate"])
+        folder.name,
+        tuple(saved.data["classes"]),
+        tuple(saved.data["channels"]),
+        float(saved.data["rate"]),
+        _json.build(saved.data.get("frontend"), FrontEnd | None),
     )
     training = {key: value for key, value in saved.training.items() if key not in ("bundle", "size")}
     about = saved.training.get("bundle", {})
@@ -154,7 +178,7 @@ def calibration_windows(source: Source, given: npt.NDArray[Any] | None) -> npt.N
                 "prepare it, name another (`--data`), or give `calibration` [n, T, D] in raw units"
             )
         train = source.dataset.train.x
-        given = train[:: -(-len(train) // CALIBRATION_WINDOWS)]
+        given = train[calibration_rows(len(train))]
     shape = (source.steps, source.net.rnn.input_size)
     if given.ndim != 3 or len(given) == 0 or given.shape[1:] != shape:
         raise ExportError(f"calibration windows must be [n, {shape[0]}, {shape[1]}], not {list(given.shape)}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from fastzoo.records import Bundle, Metrics, Precision
+from fastzoo import frontend
+from fastzoo.frontend import FrontEnd
+from fastzoo.records import Bundle, Input, Metrics, Precision
 
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _WORD = re.compile(r"[a-z0-9]{1,16}")
@@ -27,6 +29,8 @@ def content_faults(bundle: Bundle) -> Iterator[str]:
     yield from _line_faults("summary", [bundle.summary], least=1)
     yield from _line_faults("input.channels", bundle.input.channels, least=1)
     yield from _line_faults("labels", bundle.labels, least=2)
+    if bundle.frontend is not None:
+        yield from (f"frontend: {fault}" for fault in _frontend_faults(bundle.frontend, bundle.input))
     if bundle.size.parameters < 1 or not 0 <= (bundle.size.nonzeros or 0) <= bundle.size.parameters:
         yield f"size: {bundle.size.nonzeros} non-zeros of {bundle.size.parameters} parameters"
     for name, count in vars(bundle.size).items():
@@ -46,6 +50,10 @@ def content_faults(bundle: Bundle) -> Iterator[str]:
     names = [record.file.lower() for record in bundle.files] + ["bundle.json"]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield f"two files have the same name: {', '.join(twice)}"
+
+
+def _frontend_faults(made: FrontEnd, window: Input) -> list[str]:
+    return frontend.faults(made) or frontend.misfits(made, window.steps, len(window.channels), window.rate)
 
 
 def _line_faults(path: str, lines: Iterable[str], least: int) -> Iterator[str]:

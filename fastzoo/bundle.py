@@ -15,6 +15,7 @@ from typing import Any
 from fastzoo import _files, _json
 from fastzoo._bundle_faults import content_faults
 from fastzoo.errors import BundleError
+from fastzoo.frontend import FrontEnd
 from fastzoo.records import (
     LAYOUTS,
     PRECISIONS,
@@ -33,9 +34,9 @@ from fastzoo.records import (
 )
 
 __all__ = [
-    "LAYOUTS", "PRECISIONS", "Bundle", "ClassMetrics", "DatasetRecord", "FileRecord", "Input", "Latency", "LayoutFile",
-    "Licences", "Machine", "Metrics", "Precision", "Size", "check", "parse", "read", "read_file", "read_json",
-    "to_dict", "write",
+    "LAYOUTS", "PRECISIONS", "Bundle", "ClassMetrics", "DatasetRecord", "FileRecord", "FrontEnd", "Input",
+    "Latency", "LayoutFile", "Licences", "Machine", "Metrics", "Precision", "Size", "check", "parse", "read",
+    "read_file", "read_json", "to_dict", "write",
 ]  # fmt: skip
 
 SCHEMA = 1

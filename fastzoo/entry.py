@@ -11,6 +11,7 @@ from typing import Any
 from fastzoo import _files, _json
 from fastzoo.bundle import parse, read_json, to_dict
 from fastzoo.errors import RegistryError
+from fastzoo.frontend import FrontEnd
 from fastzoo.records import Bundle, DatasetRecord, Input, Latency, Licences, Machine, Metrics
 
 _MODEL_NAME = re.compile(r"[a-z0-9._-]{1,128}")
@@ -57,6 +58,7 @@ class Entry:
     int8_bytes: int | None = None
     macs_per_step: int | None = None
     macs_per_window: int | None = None
+    frontend: FrontEnd | None = None
     dataset: DatasetRecord | None = None
     metrics: Metrics | None = None  # of the fastest layout
     measured_on: Machine | None = None
@@ -95,7 +97,7 @@ def describe(bundle: Bundle, precision: str, folder: str, bundle_sha256: str) ->
         "dataset": dataset or None,
         "metrics": metrics,
     }
-    others = ("measured_on", "seeds", "calibration", "training", "environment", "licences", "citation")
+    others = ("frontend", "measured_on", "seeds", "calibration", "training", "environment", "licences", "citation")
     entry.update((key, document.get(key)) for key in others)
     return {key: value for key, value in entry.items() if value is not None}
 

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastzoo import _files, _session
+from fastzoo.audio import LogMel
 from fastzoo.bundle import parse, read_file, read_json
 from fastzoo.entry import describe
 from fastzoo.errors import BundleError, InputError
 from fastzoo.records import Bundle
-from fastzoo.samples import as_float32, as_windows
+from fastzoo.samples import as_float32, as_windows, shortened
 
 _CHUNK = 256  # windows per run: memory stays flat however long the recording
 
@@ -43,6 +44,7 @@ class Model:
         self._precision = precision
         self._layout = _choose(self._bundle, precision, layout)
         self._file = self._bundle.precisions[precision].layouts[self._layout]
+        self._frontend = None if self._bundle.frontend is None else LogMel.of(self._bundle.frontend)
         self._session = self.start_session()
 
     def start_session(self) -> Any:
@@ -94,6 +96,28 @@ class Model:
     def info(self) -> Mapping[str, Any]:
         """What a registry says about this model: input, sizes, metrics, licences (see ``fastzoo.info``). Read-only."""
         return MappingProxyType(describe(self._bundle, self._precision, self._folder.as_posix(), self._digest))
+
+    @property
+    def frontend(self) -> LogMel | None:
+        """What makes windows from sound; None where the model takes other samples."""
+        return self._frontend
+
+    def features(self, audio: npt.ArrayLike, rate: float) -> npt.NDArray[np.float32]:
+        """The window [T, D] of a sound, which :meth:`predict`, :meth:`predict_proba` and :meth:`logits` take.
+
+        Args:
+            audio: [n] or [n, channels], int16, or floats between -1 and 1; see :class:`fastzoo.audio.LogMel`.
+            rate: samples per second of ``audio``; must be that of the front end.
+
+        Raises:
+            InputError: the model has no front end, or cannot take this sound.
+        """
+        if self._frontend is None:
+            raise InputError(
+                f"{self.name} takes no sound: its bundle has no front end. Give predict windows of "
+                f"{len(self._bundle.input.channels)} channel(s): {shortened(self._bundle.input.channels)}"
+            )
+        return self._frontend(audio, rate)
 
     def logits(self, x: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """The scores before softmax.

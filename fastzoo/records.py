@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastzoo.frontend import FrontEnd
+
 LAYOUTS = ("fused", "scan", "unrolled", "step")  # the order of preference where no latency is recorded
 PRECISIONS = ("fp32", "int8")
 
@@ -144,6 +146,7 @@ class Bundle:
     golden: FileRecord
     precisions: Mapping[str, Precision]
     licences: Licences
+    frontend: FrontEnd | None = None  # where windows are made from sound
     citation: str | None = None
     measured_on: Machine | None = None
     dataset: DatasetRecord | None = None

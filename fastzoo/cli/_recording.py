@@ -34,7 +34,7 @@ def read(path: str, channels: Sequence[str]) -> npt.NDArray[Any]:
         raise InputError(f"there is no file {path}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    raise InputError(f"{path} is not .npy, .npz or .csv (one row per step, one column per channel; - reads stdin)")
+    raise InputError(f"{path} is not .wav, .npy, .npz or .csv (a row per step, a column per channel; - reads stdin)")
 
 
 def _numpy(path: str) -> npt.NDArray[Any]:

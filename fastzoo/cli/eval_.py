@@ -78,6 +78,9 @@ def _fitting_split(model: Model, dataset: Dataset, split: str) -> Split:
     faults = [f"{what} {has}, where the model has {wants}" for what, (has, wants) in pairs.items() if has != wants]
     if not math.isclose(dataset.rate, wanted.rate, rel_tol=1e-3):
         faults.append(f"{dataset.rate:g} samples per second, where the model has {wanted.rate:g}")
+    made, takes = dataset.frontend, model.frontend
+    if made is not None and takes is not None and made != takes:
+        faults.append(f"another front end ({made}), where the model has {takes}")
     if faults:
         raise DataError(f"data set {dataset.id!r} does not fit {model.name}: it has " + "; ".join(faults))
     if split not in ("train", "validation", "test"):

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastzoo import _json
 from fastzoo.cli import _console
+from fastzoo.frontend import FrontEnd
 
 
 def info(name: _console.Name, as_json: _console.AsJson = False) -> None:
@@ -50,6 +52,8 @@ def _facts(entry: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
     window = entry["input"]
     yield "model", f"{entry['name']} {entry['version']}: {entry['summary']}"
     yield "input", f"{window['steps']} steps at {window['rate']:g} Hz of {', '.join(window['channels'])}"
+    if "frontend" in entry:
+        yield "front end", str(_json.build(entry["frontend"], FrontEnd))
     yield "labels", ", ".join(entry["labels"])
     yield "cell", _pairs(entry["cell"]) + f", mean of the last {entry['pool']} state(s)"
     counts = {

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastzoo.cli import _console
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from fastzoo.model import Model
 
 
 def predict(
@@ -16,7 +22,7 @@ def predict(
         typer.Argument(
             metavar="FILE",
             help="Samples in raw units: .npy or .npz (array x), one window T x D or windows N x T x D; "
-            ".csv, T rows of D columns; - reads CSV from standard input.",
+            ".csv, T rows of D columns; - reads CSV from standard input. A model with a front end takes .wav too.",
             show_default=False,
         ),
     ],
@@ -32,7 +38,8 @@ def predict(
     from fastzoo.cli import _recording
 
     model = fastzoo.load(name, layout)
-    x = _recording.read(file, model.bundle.input.channels)
+    is_wav = file.lower().endswith(".wav")
+    x = _features(model, file) if is_wav else _recording.read(file, model.bundle.input.channels)
     probabilities = model.predict_proba(x).reshape(-1, len(model.labels))  # [N, C]
     labels = [model.labels[best] for best in probabilities.argmax(axis=1)]
     if as_json:
@@ -48,3 +55,16 @@ def predict(
         _console.console().print(table)
     else:
         typer.echo("\n".join(labels))
+
+
+def _features(model: Model, file: str) -> npt.NDArray[np.float32]:
+    """The window of a WAV file."""
+    from fastzoo import wav
+
+    if model.frontend is None:
+        return model.features((), 1)  # says why not
+    sound = wav.open(file)
+    made = model.frontend
+    if sound.rate == made.rate and sound.frames > made.clip:
+        _console.warn(f"{file} lasts {sound.seconds:.4g} s; only the first {made.clip_s:g} s are heard")
+    return model.features(sound.read(made.clip_s), sound.rate)

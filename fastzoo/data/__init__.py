@@ -2,48 +2,92 @@
 
 ``digits`` is made from scikit-learn and always at hand. Every other data set is a file ``<id>.npz`` in the data
 folder (``$FASTZOO_DATA``, default: the user's cache); :func:`fetch` makes the registered ones from their official
-source.
+source. Recordings of your own are read from CSV, Parquet, WAV or EdgeML's ``.npy``, cut as :class:`Cut` says.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fastzoo.data.catalog import REGISTERED, About, about
+from fastzoo.data.cut import Cut
 from fastzoo.data.prepared import Dataset, Split, data_folder, read
+from fastzoo.data.report import Fault, Report, inspect
 from fastzoo.errors import DataError
 
-__all__ = ["About", "Dataset", "Split", "about", "data_folder", "fetch", "known", "load", "read"]
+__all__ = [
+    "About", "Cut", "Dataset", "Fault", "Report", "Split", "about", "data_folder", "fetch", "inspect", "known", "load",
+    "read",
+]  # fmt: skip
+
+RECORDINGS = (
+    "a table in long form (.csv, .csv.gz, .tsv, .parquet: time, channels, label, group), a folder of such tables, a "
+    "folder of WAV files in one folder per class, or a folder with EdgeML's train.npy and test.npy"
+)
 
 
-def load(id_or_path: str | os.PathLike[str]) -> Dataset:
-    """A data set by its id, or by the path of its prepared ``.npz``.
+def load(id_or_path: str | os.PathLike[str], cut: Cut | None = None, *, strict: bool = True, **options: Any) -> Dataset:
+    """A data set by its id, by the path of its prepared ``.npz``, or cut from recordings of your own.
 
     Args:
-        id_or_path: ``"digits"``, the id of a file ``<id>.npz`` in :func:`data_folder`, or a path that ends in ``.npz``.
+        id_or_path: ``"digits"``, the id of a file ``<id>.npz`` in :func:`data_folder`, or a path: a prepared
+            ``.npz``; a table in long form, ``.csv``, ``.tsv`` (``.gz`` or not) or ``.parquet``; a folder of tables,
+            one per recording; a folder with ``train.npy`` and ``test.npy``; a folder of WAV files per class.
+        cut: how recordings become windows.
+        strict: False leaves faulty content of prepared files to :func:`inspect`.
+        options: any field of :class:`Cut`, e.g. ``window=128``.
 
     Raises:
-        DataError: there is no such data set, it is not prepared, or its file is faulty.
-        MissingExtraError: ``digits`` without scikit-learn.
+        DataError: there is no such data set, it is not prepared, or its files are faulty.
+        MissingExtraError: ``digits`` without scikit-learn, tables without polars, resampling without SciPy.
     """
-    name = os.fspath(id_or_path)
+    cut = replace(cut or Cut(), **options)
+    made = _load(os.fspath(id_or_path), cut, strict)
+    return made if cut.test_fraction is None else made.with_test(cut.test_fraction)
+
+
+def _load(name: str, cut: Cut, strict: bool) -> Dataset:
+    path = Path(name)
     if name.endswith(".npz"):
-        return read(name)
-    if name == "digits":
+        cut.only(source=f"{name}, which is cut already,")
+        return read(name, strict)
+    if name in known():
+        cut.only(source=f"data set {name!r}, which is cut already,")
+        return _prepared(name, strict)
+    from fastzoo.data import audio, edgeml, tables
+
+    if tables.is_table(path):
+        return tables.load(path, cut)
+    try:
+        if not (name and path.is_dir()):
+            raise _unknown(name)
+        if edgeml.is_folder(path):
+            return edgeml.load(path, cut)
+        if audio.is_folder(path):
+            return audio.load_folder(path, replace(cut, frontend=None), cut.frontend)
+        if any(map(tables.is_table, path.iterdir())):
+            return tables.load(path, cut)
+    except OSError as error:
+        raise DataError(f"cannot read {name}: {error.strerror or error}") from error
+    raise DataError(f"the folder {name} holds no recordings. They come as {RECORDINGS}")
+
+
+def _prepared(id: str, strict: bool) -> Dataset:
+    if id == "digits":
         from fastzoo.data import digits
 
         return digits.make()
-    if name not in known():
-        raise _unknown(name)
-    path = data_folder() / f"{name}.npz"
+    path = data_folder() / f"{id}.npz"
     if not path.exists():
         raise DataError(
-            f"data set {name!r} is not prepared: there is no {path}. Download and prepare it with "
-            f"`fastzoo data fetch {name}`, or set FASTZOO_DATA to the folder that holds {path.name}"
+            f"data set {id!r} is not prepared: there is no {path}. Download and prepare it with "
+            f"`fastzoo data fetch {id}`, or set FASTZOO_DATA to the folder that holds {path.name}"
         )
-    return read(path)
+    return read(path, strict)
 
 
 def fetch(id: str, url: str | None = None, verify: bool = True, progress: bool = True) -> Path:
@@ -86,5 +130,5 @@ def _unknown(name: str) -> DataError:
     hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
     return DataError(
         f"no data set {name!r}. {hint}Known are {', '.join(known())} (files in {data_folder()} included); "
-        "a file elsewhere is given by its path, ending in .npz"
+        f"a file elsewhere is given by its path, ending in .npz; recordings of your own as {RECORDINGS}"
     )

@@ -10,16 +10,17 @@ split     [N] uint8       0 train, 1 validation, 2 test
 classes   [C] str         class names
 channels  [D] str         channel names with units, ``"acc_x [g]"``
 rate      float           samples per second along T
+frontend  str, optional   JSON: how the windows were made from sound (``fastzoo.frontend.FrontEnd``)
 ========  ==============  ===========================================================================
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,17 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from fastzoo._files import write
+from fastzoo import _json
+from fastzoo._files import temporary_beside
+from fastzoo.audio import LogMel
 from fastzoo.errors import DataError
+from fastzoo.frontend import misfits
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+SPLITS = ("train", "validation", "test")
 
 ARRAYS = ("x", "y", "group", "split", "classes", "channels", "rate")
+OPTIONAL = ("frontend",)
 
 
 def data_folder() -> Path:
@@ -61,6 +67,11 @@ class Dataset:
 
     Two data sets are the same where their ``sha256`` is.
 
+    Args:
+        notes: sentences on how the windows were made from their source; not kept in a file.
+        strict: False leaves faulty content (NaN, a group in two splits, a label without class, one class only) to
+            :func:`fastzoo.data.inspect`.
+
     Raises:
         DataError: the arrays are not in the prepared form; the message names all faults.
     """
@@ -73,9 +84,12 @@ class Dataset:
     classes: tuple[str, ...]
     channels: tuple[str, ...]
     rate: float  # samples per second
+    notes: tuple[str, ...] = ()
+    frontend: LogMel | None = None  # what made the windows from sound
+    strict: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if faults := _faults(self):
+    def __post_init__(self, strict: bool) -> None:
+        if faults := form_faults(self) or (content_faults(self) if strict else []):
             raise DataError(f"data set {self.id!r} is not in the prepared form: " + "; ".join(faults))
 
     @property
@@ -106,21 +120,28 @@ class Dataset:
         Raises:
             DataError: there are fewer than two training groups, or ``fraction`` is not inside (0, 1).
         """
-        if (self.split == VALIDATION).any():
+        return self._with(VALIDATION, fraction, seed)
+
+    def with_test(self, fraction: float = 0.2, seed: int = 0) -> Dataset:
+        """The same data with whole training groups moved to the test split, as :meth:`with_validation` does."""
+        return self._with(TEST, fraction, seed)
+
+    def _with(self, which: int, fraction: float, seed: int) -> Dataset:
+        if (self.split == which).any():
             return self
         if not 0 < fraction < 1:
-            raise DataError(f"the validation fraction must be between 0 and 1, not {fraction}")
+            raise DataError(f"the {SPLITS[which]} fraction must be between 0 and 1, not {fraction}")
         groups, sizes = np.unique(self.group[self.split == TRAIN], return_counts=True)
         if len(groups) < 2:
             raise DataError(
-                f"data set {self.id!r} has {len(groups)} training group(s): a validation split by group needs two. "
-                "Give every subject, speaker or record its own number in `group`."
+                f"data set {self.id!r} has {len(groups)} training group(s): a {SPLITS[which]} split by group needs "
+                "two. Give every subject, speaker or record its own number in `group`."
             )
         order = np.random.default_rng(seed).permutation(len(groups))
         before = np.cumsum(sizes[order]) - sizes[order]  # windows already moved when a group's turn comes
         moved = groups[order[before < fraction * sizes.sum()]][: len(groups) - 1]
         split = self.split.copy()
-        split[np.isin(self.group, moved) & (split == TRAIN)] = VALIDATION
+        split[np.isin(self.group, moved) & (split == TRAIN)] = which
         return replace(self, split=split)
 
     @cached_property
@@ -131,6 +152,8 @@ class Dataset:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update("\n".join((*self.classes, *self.channels, repr(self.rate))).encode())
+        if self.frontend is not None:
+            digest.update(_text(self.frontend).encode())
         return digest.hexdigest()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -140,23 +163,38 @@ class Dataset:
             DataError: the folder cannot be made or written, or is full.
         """
         path = Path(folder) / f"{self.id}.npz"
-        content = io.BytesIO()
-        np.savez(
-            content, x=self.x, y=self.y, group=self.group, split=self.split,
-            classes=np.array(self.classes), channels=np.array(self.channels), rate=np.float64(self.rate),
-        )  # fmt: skip
+        part = temporary_beside(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(path, content.getvalue())
+            try:
+                self._write(part)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
         except OSError as error:
             raise DataError(
                 f"cannot write {path}: {error.strerror}. Set FASTZOO_DATA to a folder with space and write permission"
             ) from error
         return path
 
+    def _write(self, path: Path) -> None:
+        optional: dict[str, Any] = {} if self.frontend is None else {"frontend": np.array(_text(self.frontend))}
+        with path.open("wb") as file:  # straight to the disk: the windows may fill half of the memory
+            np.savez(
+                file, x=self.x, y=self.y, group=self.group, split=self.split,
+                classes=np.array(self.classes), channels=np.array(self.channels), rate=np.float64(self.rate),
+                **optional,
+            )  # fmt: skip
+            file.flush()
+            os.fsync(file.fileno())
 
-def read(path: str | os.PathLike[str]) -> Dataset:
+
+def read(path: str | os.PathLike[str], strict: bool = True) -> Dataset:
     """Read one prepared ``.npz``; the data set's id is the file's name.
+
+    Args:
+        path: the file.
+        strict: see :class:`Dataset`.
 
     Raises:
         DataError: the file is missing, damaged, holds Python objects, or is not in the prepared form.
@@ -170,7 +208,7 @@ def read(path: str | os.PathLike[str]) -> Dataset:
         raise DataError(f"{path} cannot be read as an .npz file ({error}); prepare it again") from error
     if missing := [name for name in ARRAYS if name not in arrays]:
         raise DataError(f"{path} lacks the array(s) {', '.join(missing)}; a prepared file has {', '.join(ARRAYS)}")
-    return from_arrays(path.stem, arrays)
+    return from_arrays(path.stem, arrays, strict)
 
 
 def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -179,11 +217,16 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with archive:
-            return {name: archive[name] for name in ARRAYS if name in archive.files}
+            return {name: archive[name] for name in (*ARRAYS, *OPTIONAL) if name in archive.files}
 
 
-def from_arrays(id: str, arrays: Mapping[str, Any]) -> Dataset:
+def from_arrays(id: str, arrays: Mapping[str, Any], strict: bool = True) -> Dataset:
     """A data set from the seven arrays of the prepared form, integers converted to the stated types.
+
+    Args:
+        id: of the data set.
+        arrays: by name.
+        strict: see :class:`Dataset`.
 
     Raises:
         DataError: an array has the wrong type, or together they are not in the prepared form.
@@ -200,6 +243,8 @@ def from_arrays(id: str, arrays: Mapping[str, Any]) -> Dataset:
         classes=_names(id, arrays, "classes"),
         channels=_names(id, arrays, "channels"),
         rate=float(rate),
+        frontend=_frontend(id, arrays["frontend"]) if "frontend" in arrays else None,
+        strict=strict,
     )
 
 
@@ -220,7 +265,25 @@ def _names(id: str, arrays: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(str(value) for value in values)
 
 
-def _faults(data: Dataset) -> list[str]:
+def _text(frontend: LogMel) -> str:
+    return json.dumps(_json.plain(frontend))
+
+
+def _frontend(id: str, text: Any) -> LogMel:
+    values = np.asarray(text)
+    try:
+        if values.shape != () or values.dtype.kind != "U":
+            raise ValueError(f"it is {values.dtype} {values.shape}, not text")
+        parameters = _json.parse(str(values).encode())
+        if not isinstance(parameters, dict):
+            raise ValueError("it is no object")
+        return LogMel.of(parameters)
+    except (ValueError, DataError) as error:
+        raise DataError(f"data set {id!r}: frontend cannot be read ({error}); prepare the data set again") from error
+
+
+def form_faults(data: Dataset) -> list[str]:
+    """What makes the arrays no windows at all: types, shapes, names, rate."""
     if data.x.ndim != 3 or 0 in data.x.shape:
         return [f"x must be [N, T, D] with no empty axis, not {data.x.shape}"]
     windows, _, features = data.x.shape
@@ -232,19 +295,28 @@ def _faults(data: Dataset) -> list[str]:
             faults.append(f"{name} must have shape ({windows},), not {shape}")
     if len(data.channels) != features:
         faults.append(f"{len(data.channels)} channel names for {features} channels")
-    if len(data.classes) < 2 or len(set(data.classes)) != len(data.classes):
+    if not data.classes or len(set(data.classes)) != len(data.classes):
         faults.append(f"at least two different class names are needed, got {data.classes}")
     if not (np.isfinite(data.rate) and data.rate > 0):
         faults.append(f"rate must be positive, not {data.rate}")
-    if faults:
-        return faults
+    if data.frontend is not None:
+        misfitting = misfits(data.frontend, data.x.shape[1], features, data.rate)
+        faults += [f"frontend: {fault}" for fault in misfitting]
+    return faults
+
+
+def content_faults(data: Dataset) -> list[str]:
+    """What makes windows of the right form useless: :func:`fastzoo.data.inspect` reports the same."""
+    faults = []
+    if len(data.classes) < 2:
+        faults.append(f"at least two different class names are needed, got {data.classes}")
     if data.y.min() < 0 or data.y.max() >= len(data.classes):
         faults.append(f"labels run from {data.y.min()} to {data.y.max()}, but there are {len(data.classes)} classes")
     if data.split.max() > TEST:
         faults.append("split must be 0 (train), 1 (validation) or 2 (test)")
     if data.x.dtype.kind == "f" and not np.isfinite(data.x).all():
-        row, _, channel = np.argwhere(~np.isfinite(data.x))[0]
-        faults.append(f"x holds NaN or infinity, first in row {row}, channel {data.channels[channel]!r}")
+        row, step, channel = np.argwhere(~np.isfinite(data.x))[0]
+        faults.append(f"x holds NaN or infinity, first in row {row}, channel {data.channels[channel]!r}, step {step}")
     parts = [set(data.group[data.split == part].tolist()) for part in (TRAIN, VALIDATION, TEST)]
     shared = (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
     if shared:

@@ -205,7 +205,8 @@ def test_files_that_hold_no_samples_are_refused(folder: Path, tmp_path: Path) ->
         "huge.npy": "cannot be read",
         "latin.csv": "not CSV in UTF-8",
         "folder.csv": "directory",
-        "sound.wav": "is not .npy, .npz or .csv",
+        "sound.wav": "takes no sound",
+        "notes.txt": "is not .wav, .npy, .npz or .csv",
         "missing.npy": "there is no file",
     }.items():
         error = run("predict", folder, name).exception
