@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastzoo.cli import _console
+from fastzoo.cli import _console, _cut
 
 if TYPE_CHECKING:
+    from fastzoo.data import Cut, Dataset
     from fastzoo.train import Recipe, Run
 
 _MODEL, _TRAINING, _AUGMENTATION = "The network", "Training", "Augmentation"
 
 
+@_cut.options
 def train(
+    cut: Cut,
     recipe: Annotated[
         Path | None, typer.Argument(metavar="[RECIPE]", help="A TOML recipe; options override what it says.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set id, for example har or digits.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the checkpoint. (default: runs/<cell>-<data>)")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is already there.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="An id such as har or digits, a prepared .npz, a table or a folder of recordings."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. (default: runs/<cell>-<data>)")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a run that is already there.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in --out; its recipe is there. Ends with the same bits."),
+    ] = False,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, such as train.epochs=5; repeatable."),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Train so many seeds; validation chooses.")] = None,
     seed: Annotated[int | None, typer.Option(help="The (first) seed.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Cores to use; fix it to get the same bits again. (default: all)")
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate over so many parts of the groups, in the place of seeds.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Seeds or folds side by side, one core each. (default: all cores)")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores of one run; fix it to get the same bits again. (default: all)")
+    ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="In the end, once, measure on the test split, too. Export does it anyway.")
+    ] = False,
     cell: Annotated[
         str | None, typer.Option(rich_help_panel=_MODEL, help="fastgrnn (the default), fastrnn, ugrnn, gru, lstm.")
     ] = None,
@@ -51,6 +75,16 @@ def train(
         typer.Option(rich_help_panel=_MODEL, help="FastGRNN: fixed nu; 0 (the default) runs fastest."),
     ] = None,
     train_nu: Annotated[bool, typer.Option("--train-nu", rich_help_panel=_MODEL, help="Train nu instead.")] = False,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, rich_help_panel=_MODEL, help="Budget of int8 weights: chooses sizes, or refuses what is larger."
+        ),
+    ] = None,
+    max_latency_us: Annotated[
+        float | None,
+        typer.Option("--max-latency-us", rich_help_panel=_MODEL, help="Budget for a window, measured here beforehand."),
+    ] = None,
     pool: Annotated[
         int | None, typer.Option(rich_help_panel=_MODEL, help="Average the last POOL states (default: 1).")
     ] = None,
@@ -67,6 +101,25 @@ def train(
     average: Annotated[
         float | None, typer.Option(rich_help_panel=_TRAINING, help="Decay of the running average of the weights.")
     ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(rich_help_panel=_TRAINING, help="Share of the target spread over all classes.")
+    ] = None,
+    balance: Annotated[
+        str | None, typer.Option(rich_help_panel=_TRAINING, help="Rare classes count more: loss, sampling or none.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(rich_help_panel=_TRAINING, help="End after so many epochs without a better one.")
+    ] = None,
+    w_sparsity: Annotated[
+        float | None, typer.Option(rich_help_panel=_TRAINING, help="Share of W's entries that is kept, such as 0.3.")
+    ] = None,
+    u_sparsity: Annotated[
+        float | None, typer.Option(rich_help_panel=_TRAINING, help="The same for U. Three phases, as EdgeML's.")
+    ] = None,
+    qat: Annotated[
+        bool | None,
+        typer.Option("--qat", rich_help_panel=_TRAINING, help="Round as int8 files will, in the last phase."),
+    ] = None,
     at_rest: Annotated[
         float | None, typer.Option(rich_help_panel=_TRAINING, help="0 to 1: scale channels by quiet windows, too.")
     ] = None,
@@ -82,51 +135,132 @@ def train(
 ) -> None:
     """Train a classifier; keep the weights that are best on validation subjects.
 
-    Ctrl-C ends early and keeps the best so far. Next comes `fastzoo export`.
+    The folder of the run holds its recipe, checkpoint, log, curves and a report. Ctrl-C ends early and keeps the best
+    so far; --resume goes on. Next comes `fastzoo export`.
 
     Example: fastzoo train --data har --cell fastgrnn --hidden-size 64 --w-rank 6 --u-rank 16 --pool 64 --rotate 0.25
 
-    Example: fastzoo train recipes/fastgrnn-har.toml --out runs/har
+    Example: fastzoo train recipes/fastgrnn-har.toml --set train.epochs=5 --out runs/har
     """
-    given = {
-        "data": {"id": data},
-        "model": {
-            "cell": cell, "hidden_size": hidden_size, "num_layers": num_layers, "bidirectional": bidirectional,
-            "dropout": dropout, "w_rank": w_rank, "u_rank": u_rank, "nu": nu, "pool": pool,
-            "gate_nonlinearity": gate_nonlinearity, "update_nonlinearity": update_nonlinearity,
-        },
-        "train": {
-            "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "learning_rate": learning_rate,
-            "weight_decay": weight_decay, "schedule": schedule, "average": average, "at_rest": at_rest, "seed": seed,
-        },
-        "augmentation": {"rotate": rotate, "scale": scale, "noise": noise},
+    given: dict[str, Any] = {
+        "data.id": data,
+        "model.cell": cell,
+        "model.hidden_size": hidden_size,
+        "model.num_layers": num_layers,
+        "model.bidirectional": bidirectional,
+        "model.dropout": dropout,
+        "model.w_rank": w_rank,
+        "model.u_rank": u_rank,
+        "model.gate_nonlinearity": gate_nonlinearity,
+        "model.update_nonlinearity": update_nonlinearity,
+        "model.nu": "trained" if train_nu else nu,
+        "model.pool": pool,
+        "train.epochs": epochs,
+        "train.batch_size": batch_size,
+        "train.optimizer": optimizer,
+        "train.learning_rate": learning_rate,
+        "train.weight_decay": weight_decay,
+        "train.schedule": schedule,
+        "train.average": average,
+        "train.label_smoothing": label_smoothing,
+        "train.balance": balance,
+        "train.patience": patience,
+        "train.at_rest": at_rest,
+        "train.seed": seed,
+        "train.qat": qat,
+        "train.sparsity.w": w_sparsity,
+        "train.sparsity.u": u_sparsity,
+        "train.augmentation.rotate": rotate,
+        "train.augmentation.scale": scale,
+        "train.augmentation.noise": noise,
         "seeds": seeds,
-    }  # fmt: skip
-    _train(_recipe(recipe, given, train_nu), out, force, threads)
+        "folds": folds,
+    }
+    given |= {f"data.{name}": list(value) if name == "channels" else value for name, value in cut.given().items()}
+    changes = {key: value for key, value in given.items() if value is not None} | _parsed(change or [])
+    if resume:
+        recipe = _recipe_of(out, recipe, changes)
+    chosen = _recipe(recipe, changes)
+    sized = bool(recipe) or any(f"model.{name}" in changes for name in ("hidden_size", "w_rank", "u_rank"))
+    _train(chosen, out, force, resume, test, jobs, threads, _Budget(max_bytes, max_latency_us, sized))
 
 
-def _recipe(path: Path | None, given: dict[str, Any], train_nu: bool) -> Recipe:
+@dataclass(frozen=True)
+class _Budget:
+    max_bytes: int | None
+    max_latency_us: float | None
+    sized: bool  # whether somebody said how large the network is
+
+    def hold(self, recipe: Recipe, dataset: Dataset) -> Recipe:
+        """The recipe, with sizes that the budget chooses where nobody did.
+
+        Raises:
+            TrainingError: the network does not fit the budget; the message says what would.
+        """
+        from fastzoo.train import budget
+
+        if self.max_bytes is not None and not self.sized:
+            recipe = replace(recipe, model=budget.suggest(self.max_bytes, dataset, recipe.model)[0])
+        if self.max_bytes is not None:
+            budget.check_bytes(recipe.model, dataset, self.max_bytes, recipe.settings.sparsity)
+        if self.max_latency_us is not None:
+            net, steps = recipe.model.build(dataset, 0), dataset.x.shape[1]
+            latency = budget.check_latency(net, steps, self.max_latency_us)
+            typer.echo(f"a window takes {latency:.0f} us here, of the {self.max_latency_us:g} us that it may")
+        return recipe
+
+
+def _parsed(changes: list[str]) -> dict[str, Any]:
+    """``--set`` options: the value is TOML, or else text."""
+    from fastzoo.errors import TrainingError
+    from fastzoo.train.recipe import value
+
+    pairs = [text.partition("=") for text in changes]
+    if wrong := [key + sign for key, sign, text in pairs if not (key.strip() and sign and text.strip())]:
+        raise TrainingError(f"--set takes KEY=VALUE, such as train.epochs=5, not {wrong[0]!r}")
+    return {key.strip(): value(text.strip()) for key, _, text in pairs}
+
+
+def _recipe(path: Path | None, changes: dict[str, Any]) -> Recipe:
     """The recipe of the file, if any, with the options that were given."""
     from fastzoo.errors import TrainingError
     from fastzoo.train import recipe
 
     document = recipe.load(path) if path else {}
-    for key in ("data", "model", "train"):
-        document[key] = {**document.get(key, {}), **_present(given[key])}
-    augmentation = {**document["train"].get("augmentation", {}), **_present(given["augmentation"])}
-    document["train"]["augmentation"] = augmentation
-    document["model"] |= {"nu": None} if train_nu else {}
-    document |= _present({"seeds": given["seeds"]})
-    if "id" not in document["data"]:
+    name = str(path) if path else "options"
+    for key, value in changes.items():
+        recipe.change(document, key, value, name)
+    if "id" not in document.get("data", {}):
         raise TrainingError("what to train on? Give a recipe, or --data ID (`fastzoo data list` shows the ids)")
-    return recipe.parse(document, str(path) if path else "options")
+    return recipe.parse(document, name)
 
 
-def _present(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+def _recipe_of(out: Path | None, recipe: Path | None, changes: dict[str, Any]) -> Path:
+    """The recipe in the folder of a run that shall go on."""
+    from fastzoo.errors import TrainingError
+    from fastzoo.train.seeds import RECIPE
+
+    if out is None:
+        raise TrainingError("which run shall go on? Give its folder: --resume --out runs/...")
+    if recipe is not None or changes:
+        raise TrainingError(f"a run goes on as it began: with --resume leave out {recipe or ', '.join(changes)}")
+    if not (out / RECIPE).exists():
+        raise TrainingError(f"no run to go on with in {out}: there is no {RECIPE}")
+    return out / RECIPE
 
 
-def _train(recipe: Recipe, out: Path | None, force: bool, threads: int | None) -> None:
+def _train(
+    recipe: Recipe,
+    out: Path | None,
+    force: bool,
+    resume: bool,
+    test: bool,
+    jobs: int | None,
+    threads: int | None,
+    budget: _Budget,
+) -> None:
+    import os
+
     import torch
 
     from fastzoo import data, nn
@@ -136,24 +270,52 @@ def _train(recipe: Recipe, out: Path | None, force: bool, threads: int | None) -
     if threads is not None:
         torch.set_num_threads(threads)
     folder = out or Path("runs") / f"{recipe.model.cell}-{Path(recipe.data).stem}"
-    if not force and ((folder / checkpoint.NAME).exists() or seeds.is_run(folder)):
-        raise TrainingError(f"{folder} holds a checkpoint already; choose another --out, or replace it with --force")
-    dataset = data.load(recipe.data)
+    if not (force or resume) and any((folder / name).exists() for name in (checkpoint.NAME, seeds.RECIPE)):
+        raise TrainingError(
+            f"{folder} holds a run already; choose another --out, go on with it (--resume), or replace it (--force)"
+        )
+    dataset = data.load(recipe.data, recipe.cut)
+    _check(dataset, recipe)
+    recipe = budget.hold(recipe, dataset)
     net = recipe.model.build(dataset, recipe.settings.seed)
     _console.console().print(f"{recipe.model.cell}: {nn.model_size(net, dataset.x.shape[1])}")
-    fit_recipe(recipe, dataset, folder, report=_report)
-    if recipe.model.cell == "fastgrnn" and len(net.rnn.cells) == 1:
+    side_by_side = jobs or (1 if threads else os.cpu_count() or 1)
+    if not (dataset.id in data.known() or recipe.data.endswith(".npz")):
+        dataset.save(folder)  # recordings are cut once: the export needs the same windows
+    fit_recipe(recipe, dataset, folder, report=_report, jobs=side_by_side, resumed=resume, tested=test)
+    typer.echo(f"Report: {folder / 'report.md'}")
+    if recipe.folds:
+        typer.echo("Of folds none is exported: train once more without --folds for a model")
+    elif recipe.model.cell == "fastgrnn" and len(net.rnn.cells) == 1:
         typer.echo(f"Next: fastzoo export {folder} --out my-model")
     else:
-        typer.echo(f"Kept in {folder}; so far `fastzoo export` takes a fastgrnn of one layer and one direction only")
+        typer.echo("So far `fastzoo export` takes a fastgrnn of one layer and one direction only")
 
 
-def _report(seed: int, run: Run) -> None:
-    if run.best is None or run.validation is None:
+def _check(dataset: Dataset, recipe: Recipe) -> None:
+    """Say what was noticed while recordings were read, and what is wrong with the windows."""
+    from fastzoo import data
+    from fastzoo.errors import TrainingError
+
+    settings = recipe.settings
+    if not recipe.folds:
+        dataset = dataset.with_validation(settings.validation_fraction, settings.validation_seed)
+    found = data.inspect(dataset, settings.batch_size)
+    for note in found.notes:
+        typer.echo(note, err=True)
+    for fault in found.warnings:
+        _console.warn(fault.message)
+    if found.errors:
+        faults = "; ".join(fault.message for fault in found.errors)
+        raise TrainingError(f"data set {dataset.id!r} cannot be trained on: {faults}")
+
+
+def _report(number: int, run: Run) -> None:
+    if run.best is None or run.validation is None or run.folder is None:
         return
     word = "interrupted, " if run.interrupted else ""
     _console.console().print(
-        f"seed {seed}: {word}best epoch {run.best.epoch}, validation accuracy "
+        f"{run.folder.name}: {word}best epoch {run.best.epoch}, validation accuracy "
         f"{_console.percent(run.validation.accuracy)} (macro F1 {_console.percent(run.validation.macro_f1)}) "
         f"on {run.validation.n} windows of held-out groups; kept in {run.folder}"
     )

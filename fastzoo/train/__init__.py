@@ -11,8 +11,9 @@ from fastzoo.train.loop import Epoch, Run, evaluate, fit, predict
 from fastzoo.train.recipe import ModelConfig, Recipe
 from fastzoo.train.seeds import fit_recipe
 from fastzoo.train.settings import Settings
+from fastzoo.train.sparsity import Sparsity
 
 __all__ = [
-    "Augmentation", "Checkpoint", "Epoch", "ModelConfig", "Recipe", "Run", "Settings", "evaluate", "fit", "fit_recipe",
-    "load", "predict",
+    "Augmentation", "Checkpoint", "Epoch", "ModelConfig", "Recipe", "Run", "Settings", "Sparsity", "evaluate", "fit",
+    "fit_recipe", "load", "predict",
 ]  # fmt: skip

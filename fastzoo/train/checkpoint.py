@@ -24,6 +24,7 @@ import torch
 from fastzoo import _files, _json
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
+from fastzoo.frontend import FrontEnd
 from fastzoo.nn import SequenceClassifier
 
 NAME = "checkpoint.json"
@@ -35,7 +36,7 @@ class Checkpoint:
     """A trained network and everything that is known about its training."""
 
     net: SequenceClassifier
-    data: dict[str, Any]  # id, sha256, steps, channels, rate, classes
+    data: dict[str, Any]  # id, sha256, steps, channels, rate, classes, and frontend where there is one
     training: dict[str, Any]  # settings, epoch, validation metrics
     environment: dict[str, str]
 
@@ -56,12 +57,19 @@ class DataRecord:
     channels: tuple[str, ...]
     rate: float
     classes: tuple[str, ...]
+    frontend: FrontEnd | None = None
 
     @classmethod
     def of(cls, dataset: Dataset) -> DataRecord:
         """The record of a data set."""
         return cls(
-            dataset.id, dataset.sha256, dataset.x.shape[1], dataset.channels, dataset.rate, tuple(dataset.classes)
+            dataset.id,
+            dataset.sha256,
+            dataset.x.shape[1],
+            dataset.channels,
+            dataset.rate,
+            tuple(dataset.classes),
+            dataset.frontend,
         )
 
 
@@ -115,7 +123,7 @@ def save(
         "schema": SCHEMA,
         "weights": {"file": file, "sha256": digest},
         "model": net.config(),
-        "data": asdict(data),
+        "data": {key: value for key, value in asdict(data).items() if value is not None},
         "training": dict(training),
         "environment": this_environment() if environment is None else dict(environment),
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,21 +18,16 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastzoo import metrics
 from fastzoo.bundle import Metrics
 from fastzoo.data import Dataset, Split
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier, model_size
-from fastzoo.train import checkpoint
-from fastzoo.train.augment import xyz_triples
+from fastzoo.train import checkpoint, log, resume
 from fastzoo.train.settings import Settings
-
-MAX_GRADIENT_NORM = 1.0  # one bad batch near the peak learning rate must not throw the recurrence off
+from fastzoo.train.sparsity import nonzeros
+from fastzoo.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,10 @@ class Epoch:
     epoch: int  # counted from 1
     loss: float  # mean training loss
     validation_accuracy: float
+    validation_macro_f1: float = math.nan
+    learning_rate: float = math.nan  # after its last step
+    phase: str = "dense"  # dense, thresholding or frozen; quantized
+    nonzeros: int | None = None  # in the factors that become sparse
 
 
 @dataclass
@@ -57,6 +58,12 @@ class Run:
     folder: Path | None = None
     bundle: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def finished(self) -> bool:
+        """Whether no epoch is left: all were done, or patience ended."""
+        waited = self.settings.patience and self.best and self.history[-1].epoch - self.best.epoch
+        return len(self.history) == self.settings.epochs or bool(waited and waited >= self.settings.patience)
+
 
 def fit(
     net: SequenceClassifier,
@@ -64,26 +71,35 @@ def fit(
     settings: Settings | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
+    resumed: bool = False,
     progress: bool = True,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     bundle: Mapping[str, str] | None = None,
     **overrides: Any,
 ) -> Run:
     """Train ``net`` on the training windows of ``dataset`` and keep the epoch that is best on its validation windows.
 
     Validation accuracy decides; of equals, the later epoch. Where the data set has no validation split, whole groups
-    of the training split are held out. Ctrl-C ends the run early and keeps the best weights so far; so does an error.
+    of the training split are held out. With sparsity, an epoch counts once the weights are as sparse
+    as they shall be; with ``qat``, in the last phase, and as its int8 file will answer.
+    Ctrl-C ends the run early and keeps the best weights so far; so does an error.
 
     Args:
         net: changed in place.
         dataset: windows in raw units; mean and std per channel are taken from its training split.
         settings: defaults where None.
-        out: folder for the checkpoint, rewritten whenever validation improves; None = nothing is written.
+        out: folder for the checkpoint, rewritten whenever validation improves, the state after each epoch, the log and
+            the report; None = nothing is written.
+        resumed: go on from the state in ``out``, if there is one: the run ends with the bits that it would have had
+            without a break (on the same kind of machine, with as many threads). Without it an earlier state is deleted.
         progress: show a progress bar.
+        on_epoch: called after each epoch.
         bundle: kept in the checkpoint for the exporter: name, version, summary and licence of the published bundle.
         overrides: any field of :class:`Settings`, e.g. ``epochs=5``.
 
     Raises:
-        TrainingError: the data does not fit the network, or the loss is no longer finite.
+        TrainingError: the data does not fit the network, the loss is no longer finite, ``out`` cannot be written, or
+            the state there is of another run.
         DataError: the data set cannot be split by group.
         ValueError: a setting is out of range.
     """
@@ -91,29 +107,48 @@ def fit(
     source, dataset = dataset, dataset.with_validation(settings.validation_fraction, settings.validation_seed)
     _check_fit(net, dataset)
     run = Run(net, settings, source, dataset, folder=Path(out) if out is not None else None, bundle=bundle or {})
-    trainer = _Trainer(net, dataset.train, xyz_triples(dataset.channels), settings)
+    with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator, which is the caller's
+        torch.manual_seed(settings.seed)
+        _run(run, resumed, progress, on_epoch)
+    return run
+
+
+def _run(run: Run, resumed: bool, progress: bool, on_epoch: Callable[[Epoch], None]) -> None:
+    """All epochs that are left."""
+    net, dataset, settings = run.net, run.dataset, run.settings
+    trainer = Trainer(net, dataset.train, dataset.channels, settings)
     best = trainer.weights()
-    with _progress(progress) as bar:
-        task = bar.add_task("training", total=settings.epochs * trainer.steps, loss=math.nan, accuracy=math.nan)
+    if run.folder is not None and resumed:
+        best = _go_on(run, trainer) or best
+    elif run.folder is not None:
+        resume.clear(run.folder)
+    with _progress(progress) as bar, log.Log(run.folder) as record:
+        total = settings.epochs * trainer.batches
+        task = bar.add_task("training", total=total, completed=trainer.steps_done, loss=math.nan, accuracy=math.nan)
         try:
-            for epoch in range(1, settings.epochs + 1):
+            while not run.finished:
                 loss = trainer.epoch(lambda loss: bar.update(task, advance=1, loss=loss))
-                result = evaluate(trainer.judged, dataset.validation, dataset.classes, "validation")
-                bar.update(task, accuracy=100 * result.accuracy)
-                run.history.append(Epoch(epoch, loss, result.accuracy))
-                if run.best is None or result.accuracy >= run.best.validation_accuracy:
+                result = evaluate(trainer.answering, dataset.validation, dataset.classes, "validation")
+                epoch = _epoch(trainer, loss, result)
+                bar.update(task, accuracy=100 * result.accuracy, description=_phase(trainer, epoch))
+                run.history.append(epoch)
+                if trainer.counts and (not run.best or result.accuracy >= run.best.validation_accuracy):
                     _keep(run, trainer.judged, result)
                     best = trainer.weights()
+                record.write(run.history)
+                if run.folder is not None:
+                    resume.save(run.folder, epoch.epoch, *_state(run, trainer, best))
+                on_epoch(epoch)
         except KeyboardInterrupt:
             run.interrupted = True
-            if run.best is None:  # not one epoch is finished: what there is must do
+            if run.best is None:  # not one epoch counts: what there is must do
                 best = trainer.weights()
-                result = evaluate(trainer.judged, dataset.validation, dataset.classes, "validation")
-                run.history.append(Epoch(0, math.nan, result.accuracy))
+                result = evaluate(trainer.answering, dataset.validation, dataset.classes, "validation")
+                if not run.history:
+                    run.history.append(Epoch(0, math.nan, result.accuracy, result.macro_f1))
                 _keep(run, trainer.judged, result)
         finally:
             net.load_state_dict(best)
-    return run
 
 
 def evaluate(net: SequenceClassifier, part: Split, classes: Sequence[str], name: str) -> Metrics:
@@ -131,88 +166,82 @@ def predict(net: SequenceClassifier, x: npt.NDArray[Any], batch_size: int = 1024
     return torch.cat(parts).numpy()
 
 
-class _Trainer:
-    """Optimiser, schedule, augmentation and weight averaging around one network."""
+def _epoch(trainer: Trainer, loss: float, result: Metrics) -> Epoch:
+    """The record of the epoch that ``trainer`` just finished."""
+    shares = trainer.thresholder.final
+    return Epoch(
+        epoch=trainer.steps_done // trainer.batches,
+        loss=loss,
+        validation_accuracy=result.accuracy,
+        validation_macro_f1=result.macro_f1,
+        learning_rate=trainer.optimizer.param_groups[0]["lr"],
+        phase=trainer.phase,
+        nonzeros=nonzeros(trainer.judged, shares) if shares else None,
+    )
 
-    def __init__(
-        self, net: SequenceClassifier, train: Split, axes: Sequence[Sequence[int]], settings: Settings
-    ) -> None:
-        self.net, self.axes, self.settings = net, axes, settings
-        self.x, self.y = torch.from_numpy(train.x).float(), torch.from_numpy(train.y)  # [N, T, D], [N]
-        net.set_normalisation(self.x, settings.at_rest)
-        self.steps = -(-len(self.x) // settings.batch_size)
-        optimizer = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = optimizer(
-            net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+
+def _phase(trainer: Trainer, epoch: Epoch) -> str:
+    """Phase and sparsity in a few words."""
+    if epoch.nonzeros is None:
+        return "training" if epoch.phase == "dense" else epoch.phase
+    entries = sum(p.numel() for name, p in trainer.net.named_parameters() if name in trainer.thresholder.final)
+    return f"{epoch.phase}, {100 * epoch.nonzeros / entries:.0f} % non-zero"
+
+
+def _state(run: Run, trainer: Trainer, best: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Everything that the rest of the run depends on: tensors by name, and what JSON can hold."""
+    tensors, numbers = trainer.state()
+    record = {
+        **_identity(run),
+        "trainer": numbers,
+        "history": [asdict(epoch) for epoch in run.history],
+        "best": asdict(run.best) if run.best else None,
+    }
+    return tensors | {f"best.{name}": value for name, value in best.items()}, record
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """What must stay the same for a run to go on."""
+    return {"settings": asdict(run.settings), "network": run.net.config(), "data": run.source.sha256}
+
+
+def _go_on(run: Run, trainer: Trainer) -> dict[str, Tensor] | None:
+    """Take up the state in the run's folder; its best weights, or None where there is no state."""
+    assert run.folder is not None
+    found = resume.load(run.folder)
+    if found is None:
+        return None
+    tensors, record = found
+    mine = json.loads(json.dumps(_identity(run)))  # as JSON gives it back: tuples are lists
+    if other := [what for what, value in mine.items() if record[what] != value]:
+        raise TrainingError(
+            f"the run in {run.folder} has other {' and '.join(other)} than this one: go on with the same, or train "
+            "anew into another folder"
         )
-        self.scheduler: LRScheduler
-        if settings.schedule == "onecycle":
-            total = settings.epochs * self.steps
-            self.scheduler = OneCycleLR(self.optimizer, settings.learning_rate, total_steps=total)
-        else:
-            self.scheduler = StepLR(self.optimizer, settings.decay_epochs * self.steps, settings.decay_rate)
-        self.average: AveragedModel | None = None
-        if settings.average:
-            running_mean = get_ema_multi_avg_fn(settings.average)
-            self.average = AveragedModel(net, multi_avg_fn=running_mean)
-        self.generator = torch.Generator().manual_seed(settings.seed)
-
-    @property
-    def judged(self) -> SequenceClassifier:
-        """The network that is validated and kept: the running average, where there is one."""
-        return cast(SequenceClassifier, self.average.module) if self.average else self.net
-
-    def weights(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.judged.state_dict().items()}
-
-    def epoch(self, report: Callable[[float], None]) -> float:
-        """One pass over the training windows in random order; the mean loss."""
-        self.net.train()
-        total = 0.0
-        order = torch.randperm(len(self.x), generator=self.generator)
-        for rows in torch.split(order, self.settings.batch_size):
-            batch = self.settings.augmentation(self.x[rows], self.axes, self.net.std, self.generator)
-            loss = self.step(batch, self.y[rows])
-            total += loss * len(rows)
-            report(loss)
-        if not all(value.isfinite().all() for value in self.judged.state_dict().values()):
-            raise self._diverged("weights became NaN or infinite")
-        return total / len(self.x)
-
-    def step(self, x: Tensor, y: Tensor) -> float:
-        """One update of the weights; the loss before it."""
-        loss = cross_entropy(self.net(x), y, label_smoothing=self.settings.label_smoothing)
-        if not torch.isfinite(loss):
-            raise self._diverged(f"the loss became {loss.item()}")
-        self.optimizer.zero_grad()
-        loss.backward()
-        clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
-        self.optimizer.step()
-        self.scheduler.step()
-        if self.average:
-            self.average.update_parameters(self.net)
-        return loss.item()
-
-    def _diverged(self, how: str) -> TrainingError:
-        return TrainingError(
-            f"{how}; the network and the checkpoint keep the best weights so far. "
-            f"Check the data for extreme values, or try a smaller learning rate than {self.settings.learning_rate}."
-        )
+    trainer.restore(tensors, record["trainer"])
+    run.history[:] = [Epoch(**epoch) for epoch in record["history"]]
+    best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
+    if record["best"]:
+        run.best = Epoch(**record["best"])
+        net = copy.deepcopy(run.net)
+        net.load_state_dict(best)
+        run.validation = evaluate(net, run.dataset.validation, run.dataset.classes, "validation")
+    return best
 
 
 def _keep(run: Run, net: SequenceClassifier, result: Metrics) -> None:
     epoch = run.history[-1]
     if run.folder is not None:
         data = checkpoint.DataRecord.of(run.source)
-        checkpoint.save(run.folder, net, data, _training_record(run, epoch, result))
+        checkpoint.save(run.folder, net, data, _training_record(run, net, epoch, result))
     run.best, run.validation = epoch, result  # last: Ctrl-C in the first save must find nothing kept yet
 
 
-def _training_record(run: Run, epoch: Epoch, result: Metrics) -> dict[str, Any]:
+def _training_record(run: Run, net: SequenceClassifier, epoch: Epoch, result: Metrics) -> dict[str, Any]:
     return {
         "settings": asdict(run.settings),
         "epoch": epoch.epoch,
-        "size": asdict(model_size(run.net, run.source.x.shape[1])),
+        "size": asdict(model_size(net, run.source.x.shape[1])),
         "validation": {"accuracy": result.accuracy, "macro_f1": result.macro_f1, "n": result.n},
         "bundle": dict(run.bundle),
     }

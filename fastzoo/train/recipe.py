@@ -18,7 +18,7 @@
     [train]                   # fields of fastzoo.train.Settings
     epochs = 60
 
-    [train.augmentation]      # fields of fastzoo.train.Augmentation
+    [train.augmentation]      # fields of fastzoo.train.Augmentation; [[train.augmentation]] for several
     rotate = 0.25
 
     [bundle]                  # what the exported bundle says about itself
@@ -30,7 +30,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,21 @@ from typing import Any
 import torch
 
 from fastzoo._values import is_whole
-from fastzoo.data import Dataset
-from fastzoo.errors import TrainingError
+from fastzoo.data import Cut, Dataset
+from fastzoo.errors import DataError, TrainingError, require
 from fastzoo.nn import CELLS, Recurrent, SequenceClassifier
 from fastzoo.train.augment import Augmentation
 from fastzoo.train.settings import Settings
+from fastzoo.train.sparsity import Sparsity
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+# How a recipe says None.
+_NONE = {"w_rank": "full", "u_rank": "full"} | dict.fromkeys(("alpha", "beta", "zeta", "nu"), "trained")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class ModelConfig:
         pool: how many of the last states are averaged for the head.
 
     The other fields are arguments of the cell's module in ``fastzoo.nn``; one that this cell lacks keeps its default.
+    A rank may be ``"full"``, a scalar ``"trained"``: None, which TOML does not have.
     """
 
     cell: str = "fastgrnn"
@@ -76,6 +82,14 @@ class ModelConfig:
     nu: float | None = 0.0
     gate_bias: float | Sequence[float] = 1.0
     pool: int = 1
+
+    def __post_init__(self) -> None:
+        for name, word in _NONE.items():
+            value = getattr(self, name)
+            if isinstance(value, list | tuple):
+                object.__setattr__(self, name, [None if part == word else part for part in value])
+            elif isinstance(value, str) and value == word:
+                object.__setattr__(self, name, None)
 
     def build(self, dataset: Dataset, seed: int) -> SequenceClassifier:
         """A network with seeded fresh weights for the channels and classes of ``dataset``.
@@ -105,11 +119,18 @@ class ModelConfig:
 class Recipe:
     """Everything that defines a run."""
 
-    data: str
+    data: str  # an id, or the path of a prepared file, a table, a folder of recordings
     model: ModelConfig = field(default_factory=ModelConfig)
     settings: Settings = field(default_factory=Settings)
     seeds: int = 1
+    folds: int = 0  # cross-validation over groups in so many parts, in the place of seeds; 0 = none
     bundle: Mapping[str, str] = field(default_factory=dict)
+    cut: Cut = field(default_factory=Cut)  # how recordings are cut into windows
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one run."""
+        return self.seeds > 1 or self.folds > 0
 
 
 BUNDLE_FIELDS = ("name", "version", "summary", "weights_licence")
@@ -134,33 +155,95 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise TrainingError(f"the recipe {path} is not TOML: {error}") from error
     for key in ("data", "model", "train", "bundle"):
         _table(str(path), document, key)
-    _table(f"{path} [train]", _table(str(path), document, "train"), "augmentation")
+    train = _table(str(path), document, "train")
+    _table(f"{path} [train]", train, "sparsity")
+    _augmentation(f"{path} [train]", train)
     return document
 
 
 def parse(document: Mapping[str, Any], name: str = "recipe") -> Recipe:
     """A recipe from its TOML document; errors as in :func:`read`."""
-    _only(name, document, ("data", "model", "train", "seeds", "bundle"))
+    _only(name, document, ("data", "model", "train", "seeds", "folds", "bundle"))
     data, train = _table(name, document, "data"), dict(_table(name, document, "train"))
-    _only(f"{name} [data]", data, ("id",))
+    _only(f"{name} [data]", data, ("id", *(f.name for f in fields(Cut))))
     bundle = _table(name, document, "bundle")
     _only(f"{name} [bundle]", bundle, BUNDLE_FIELDS)
     seeds = document.get("seeds", 1)
     if not is_whole(seeds, 1):
         raise TrainingError(f"{name}: seeds must be a whole number of at least 1, not {seeds!r}")
+    folds = document.get("folds", 0)
+    if not is_whole(folds, 0) or folds == 1 or (folds and seeds > 1):
+        raise TrainingError(f"{name}: folds must be 2 or more, with one seed, or 0; not {folds!r} with {seeds} seed(s)")
     if wrong := [key for key, value in bundle.items() if not isinstance(value, str)]:
         raise TrainingError(f"{name} [bundle]: {', '.join(wrong)} must be text, in quotation marks")
     if not isinstance(data.get("id"), str):
         raise TrainingError(f'{name}: [data] needs an id, for example id = "har"')
-    augmentation = _record(f"{name} [train.augmentation]", Augmentation, _table(name, train, "augmentation"))
-    train["augmentation"] = augmentation
+    given = _augmentation(name, train)
+    if isinstance(given, Mapping):
+        train["augmentation"] = _record(f"{name} [train.augmentation]", Augmentation, given)
+    else:
+        parts = [
+            _record(f"{name} [[train.augmentation]] no. {i}", Augmentation, part) for i, part in enumerate(given, 1)
+        ]
+        train["augmentation"] = tuple(parts)
+    train["sparsity"] = _record(f"{name} [train.sparsity]", Sparsity, _table(name, train, "sparsity"))
     return Recipe(
         data=data["id"],
+        cut=_record(f"{name} [data]", Cut, {key: value for key, value in data.items() if key != "id"}),
         model=_record(f"{name} [model]", ModelConfig, _table(name, document, "model")),
         settings=_record(f"{name} [train]", Settings, train),
         seeds=seeds,
+        folds=folds,
         bundle=dict(bundle),
     )
+
+
+def change(document: dict[str, Any], key: str, value: Any, name: str = "recipe") -> None:
+    """Set one key of a document of :func:`load`, such as ``"train.epochs"``; tables are made as needed.
+
+    Raises:
+        TrainingError: the key leads through something that is no table.
+    """
+    *path, last = key.split(".")
+    for part in path:
+        inner = document.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise TrainingError(f"{name}: {part} is no table, so there is no {key}")
+        document = inner
+    document[last] = value
+
+
+def value(text: str) -> Any:
+    """What a word of the command line means in a recipe: a TOML value, or else text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def to_toml(recipe: Recipe) -> bytes:
+    """The recipe as a file that :func:`read` takes, every field written out."""
+    require("tomli_w", extra="train", purpose="writing a recipe")
+    import tomli_w
+
+    train = asdict(recipe.settings)
+    tables = {name: train.pop(name) for name in ("augmentation", "sparsity")}
+    document = {
+        "seeds": recipe.seeds,
+        "folds": recipe.folds,
+        "data": {"id": recipe.data} | recipe.cut.given(),
+        "model": {name: _spelt(name, value) for name, value in asdict(recipe.model).items()},
+        "train": train | tables,  # tables come last
+        "bundle": dict(recipe.bundle),
+    }
+    return tomli_w.dumps(document).encode()
+
+
+def _spelt(name: str, value: Any) -> Any:
+    """A field of the model as TOML, which has no None."""
+    if isinstance(value, list | tuple):
+        return [_spelt(name, part) for part in value]
+    return _NONE.get(name, value) if value is None else value
 
 
 def _table(name: str, document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -168,6 +251,14 @@ def _table(name: str, document: Mapping[str, Any], key: str) -> Mapping[str, Any
     if not isinstance(table, Mapping):
         raise TrainingError(f"{name}: {key} must be a table")
     return table
+
+
+def _augmentation(name: str, train: Mapping[str, Any]) -> Mapping[str, Any] | list[Mapping[str, Any]]:
+    """The table, or array of tables, of the augmentation."""
+    given = train.get("augmentation", {})
+    if isinstance(given, Mapping) or (isinstance(given, list) and all(isinstance(part, Mapping) for part in given)):
+        return given
+    raise TrainingError(f"{name}: augmentation must be a table or an array of tables")
 
 
 def _only(name: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -180,5 +271,5 @@ def _record(name: str, record: Any, values: Mapping[str, Any]) -> Any:
     _only(name, values, tuple(f.name for f in fields(record)))
     try:
         return record(**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, DataError) as error:
         raise TrainingError(f"{name}: {error}") from error

@@ -1,20 +1,27 @@
-"""Several seeds of one recipe; the one that is best on validation subjects is chosen. The test split is not touched."""
+"""Several runs of one recipe: seeds, of which validation chooses one, or folds over groups. The test split waits."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastzoo import _files, _json
+from fastzoo import _json
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
-from fastzoo.train.loop import Run, fit
-from fastzoo.train.recipe import Recipe
+from fastzoo.records import Metrics
+from fastzoo.train import parallel
+from fastzoo.train import report as reports
+from fastzoo.train.folds import fold
+from fastzoo.train.loop import Run, evaluate
+from fastzoo.train.parallel import Task
+from fastzoo.train.recipe import Recipe, to_toml
 
 NAME = "seeds.json"
+FOLDS = "folds.json"
+RECIPE = "recipe.toml"
 
 
 @dataclass(frozen=True)
@@ -48,38 +55,82 @@ def fit_recipe(
     out: str | os.PathLike[str],
     progress: bool = True,
     report: Callable[[int, Run], None] = lambda seed, run: None,
+    *,
+    jobs: int = 1,
+    resumed: bool = False,
+    tested: bool = False,
 ) -> Path:
-    """Train a recipe into ``out``, one checkpoint, or with several seeds one in each ``out/seed-<n>``.
+    """Train a recipe into ``out``: one run, or several seeds in ``out/seed-<n>``, or folds in ``out/fold-<n>``.
 
     Args:
         recipe: what to do.
         dataset: the recipe's data.
         out: the folder to write.
-        progress: show a progress bar per seed.
-        report: called with each seed and its run.
+        progress: show a progress bar per run.
+        report: called with the seed (or, of folds, the fold) and the run of each that ends.
+        jobs: runs side by side, each in a process of its own on one thread; 1 = one after the other, here.
+        resumed: go on with what an earlier call left in ``out``.
+        tested: in the end measure every run on the test split, once.
 
     Returns:
         The folder to export: ``out``.
 
     Raises:
-        TrainingError: training is impossible or failed; finished seeds keep their checkpoints.
+        TrainingError: training is impossible or failed; finished runs keep their checkpoints.
     """
     folder = Path(out)
     if is_run(folder):  # an earlier run, whose record would hide this one's checkpoints
         (folder / NAME).unlink()
-    accuracy: dict[int, float] = {}
-    for seed in range(recipe.settings.seed, recipe.settings.seed + recipe.seeds):
-        net = recipe.model.build(dataset, seed)
-        target = folder if recipe.seeds == 1 else folder / f"seed-{seed}"
-        run = fit(net, dataset, recipe.settings, seed=seed, out=target, progress=progress, bundle=recipe.bundle)
-        report(seed, run)
+    _begin(folder, recipe)
+    runs: dict[int, Run] = {}
+    for number, run in parallel.run(list(_tasks(recipe, dataset, folder, resumed)), jobs, progress):
+        report(number, run)
         if run.best is not None:
-            accuracy[seed] = run.best.validation_accuracy
-        if recipe.seeds > 1:
-            _save(SeedsRun(folder, max(accuracy, key=accuracy.__getitem__), accuracy))
-        if run.interrupted:
-            break
+            runs[number] = run
+        if recipe.several:
+            _save(folder, recipe, {n: r.best.validation_accuracy for n, r in sorted(runs.items()) if r.best})
+    _finish(folder, recipe, runs, tested)
     return folder
+
+
+def _tasks(recipe: Recipe, dataset: Dataset, folder: Path, resumed: bool) -> Iterator[Task]:
+    seed = recipe.settings.seed
+    for number in range(recipe.folds) if recipe.folds else range(seed, seed + recipe.seeds):
+        own = number if not recipe.folds else seed
+        yield Task(
+            number=number,
+            title=f"{'fold' if recipe.folds else 'seed'} {number}",
+            net=recipe.model.build(dataset, own),
+            dataset=fold(dataset, number, recipe.folds, recipe.settings.validation_seed) if recipe.folds else dataset,
+            settings=replace(recipe.settings, seed=own),
+            folder=folder / _name(recipe, number) if recipe.several else folder,
+            resumed=resumed,
+            bundle=recipe.bundle,
+        )
+
+
+def _name(recipe: Recipe, number: int) -> str:
+    return f"{'fold' if recipe.folds else 'seed'}-{number}"
+
+
+def _begin(folder: Path, recipe: Recipe) -> None:
+    """What a run needs to be understood, and done again."""
+    reports.write_files(folder, {RECIPE: to_toml(recipe), "environment.json": reports.environment_json()})
+
+
+def _finish(folder: Path, recipe: Recipe, runs: Mapping[int, Run], tested: bool) -> None:
+    """Look at the test split, if asked, and write the reports."""
+    tests: dict[int, Metrics | None] = {}
+    for number, run in runs.items():
+        tests[number] = None
+        if tested and len(run.source.test):
+            tests[number] = evaluate(run.net, run.source.test, run.source.classes, "test")
+        assert run.folder is not None
+        reports.write(run.folder, run, tests[number])
+    if recipe.several and runs:
+        numbers = sorted(runs)
+        names = [_name(recipe, number) for number in numbers]
+        reports.write_summary(folder, names, [runs[n] for n in numbers], [tests[n] for n in numbers])
 
 
 def is_run(folder: Path) -> bool:
@@ -107,12 +158,10 @@ def load(folder: Path) -> SeedsRun:
     return SeedsRun(folder, chosen, accuracy)
 
 
-def _save(run: SeedsRun) -> None:
-    record = {"chosen": run.chosen, "validation_accuracy": run.validation_accuracy}
-    path = run.folder / NAME
-    try:
-        _files.write(path, (json.dumps(record, indent=2) + "\n").encode())
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write {path}: {error.strerror}. Free some space; the seeds' folders are whole."
-        ) from error
+def _save(folder: Path, recipe: Recipe, accuracy: Mapping[int, float]) -> None:
+    """Write down which runs have ended, and of seeds the chosen one."""
+    record: dict[str, object] = {"validation_accuracy": accuracy}
+    if not recipe.folds:
+        record["chosen"] = max(accuracy, key=accuracy.__getitem__)
+    text = json.dumps(record, indent=2) + "\n"
+    reports.write_files(folder, {FOLDS if recipe.folds else NAME: text.encode()})

@@ -7,6 +7,7 @@ from typing import Literal
 
 from fastzoo._values import is_number, is_whole
 from fastzoo.train.augment import Augmentation
+from fastzoo.train.sparsity import Sparsity
 
 LARGEST_SEED = 2**32 - 1  # NumPy and torch both take it
 
@@ -26,9 +27,16 @@ class Settings:
         decay_rate: with ``"step"``, the factor of a decay (EdgeML: 0.1).
         average: decay per step of the running average of the weights that is validated and kept; 0 = no averaging.
         label_smoothing: share of the target that is spread evenly over all classes.
+        balance: rare classes count as much as frequent ones: ``"loss"`` weighs their windows, ``"sampling"`` draws them
+            more often; ``"none"``.
+        patience: epochs without a better validation accuracy after which training ends; 0 = never. With sparsity they
+            are counted from the moment when the weights are as sparse as they shall be.
+        sparsity: how sparse the weights become, and when.
+        qat: in the last phase (from ``sparsity.end`` on, with or without sparsity) train with weights and activations
+            rounded as the exporter will round them (:mod:`fastzoo.train.qat`).
         at_rest: how far the scale of a channel follows its movement inside a window rather than over all windows, 0 to
             1 (:meth:`fastzoo.nn.SequenceClassifier.set_normalisation`).
-        augmentation: what is done to the windows.
+        augmentation: what is done to the windows; several are done one after the other.
         validation_fraction: share of the training windows held out, by whole groups, where the data set has no
             validation split of its own.
         validation_seed: which groups; keep it fixed to compare seeds.
@@ -48,8 +56,12 @@ class Settings:
     decay_rate: float = 0.1
     average: float = 0.0
     label_smoothing: float = 0.0
+    balance: Literal["none", "loss", "sampling"] = "none"
+    patience: int = 0
+    sparsity: Sparsity = field(default_factory=Sparsity)
+    qat: bool = False
     at_rest: float = 0.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation | tuple[Augmentation, ...] = field(default_factory=Augmentation)
     validation_fraction: float = 0.2
     validation_seed: int = 0
     seed: int = 0
@@ -68,8 +80,16 @@ class Settings:
                 ("decay_rate", is_number(self.decay_rate) and 0 < self.decay_rate <= 1, "a number in (0, 1]"),
                 ("average", is_number(self.average) and 0 <= self.average < 1, "a number in [0, 1)"),
                 ("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1, "in [0, 1)"),
+                ("balance", self.balance in ("none", "loss", "sampling"), "'none', 'loss' or 'sampling'"),
+                ("patience", is_whole(self.patience, 0), "a whole number of at least 0"),
+                ("sparsity", isinstance(self.sparsity, Sparsity), "a Sparsity"),
+                ("qat", isinstance(self.qat, bool), "true or false"),
                 ("at_rest", is_number(self.at_rest, 0) and self.at_rest <= 1, "a number from 0 to 1"),
-                ("augmentation", isinstance(self.augmentation, Augmentation), "an Augmentation"),
+                (
+                    "augmentation",
+                    all(isinstance(part, Augmentation) for part in self.augmentations),
+                    "an Augmentation or a tuple of them",
+                ),
                 (
                     "validation_fraction",
                     is_number(self.validation_fraction) and 0 < self.validation_fraction < 1,
@@ -82,3 +102,8 @@ class Settings:
         ]
         if faults:
             raise ValueError("; ".join(faults))
+
+    @property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """The augmentations in their order."""
+        return self.augmentation if isinstance(self.augmentation, tuple) else (self.augmentation,)
