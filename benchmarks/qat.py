@@ -26,7 +26,6 @@ from fastzoo.export.layouts import FORMS, Builder
 from fastzoo.export.network import from_torch
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train import Augmentation, ModelConfig, Settings
-from fastzoo.train.augment import xyz_triples
 from fastzoo.train.qat import FakeQuantizer, calibration_rows
 from fastzoo.train.trainer import Trainer
 
@@ -73,7 +72,7 @@ def one_seed(task: Task, dataset: Dataset, seed: int) -> list[list[float]]:
 
     def trainer() -> Trainer:
         torch.manual_seed(seed)
-        return Trainer(task.model.build(dataset, seed), dataset.train, xyz_triples(dataset.channels), settings)
+        return Trainer(task.model.build(dataset, seed), dataset.train, dataset.channels, settings)
 
     first = trainer()
     for _ in range(dense):

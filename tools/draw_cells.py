@@ -40,7 +40,7 @@ D, H, RANK = 6, 64, 16  # of the table: six channels of an inertial sensor, a us
 INK, PALE, CARD = "#2b3440", "#d0d7de", "#ffffff"
 BLUE, GREEN, VIOLET, AMBER, GREY = "#cfe3f7", "#cdebd7", "#e2d6f5", "#fbe1b6", "#eceff2"  # x and W, h and U, gates, c
 STROKE, RADIUS, HEAD = 1.5, 9.0, 7.0
-STYLE = {"svg.hashsalt": "fastzoo", "svg.fonttype": "path", "mathtext.fontset": "cm", "font.size": 9.0}
+STYLE: dict[Any, Any] = {"svg.hashsalt": "fastzoo", "svg.fonttype": "path", "mathtext.fontset": "cm", "font.size": 9.0}
 
 Point = tuple[float, float]
 
@@ -323,10 +323,10 @@ def lstm() -> Card:
     gates = (("f", VIOLET, 112.0), ("i", VIOLET, 168.0), ("g", AMBER, 226.0), ("o", VIOLET, 282.0))
     offsets = (-24.0, -8.0, 8.0, 24.0)
     card.split((292, 197), [fill for _, fill, _ in gates], offsets)
-    for (name, fill, y), offset, turn in zip(gates, offsets, (310, 324, 324, 310), strict=True):
-        card.wire((296, 197 + offset), (turn, 197 + offset), (turn, y), (348, y))
-        card.curve((374, y), r"$\tanh$" if name == "g" else r"$\sigma$", fill, 52)
-        card.text((416, y - 11), f"${name}$")
+    for (name, fill, level), offset, turn in zip(gates, offsets, (310, 324, 324, 310), strict=True):
+        card.wire((296, 197 + offset), (turn, 197 + offset), (turn, level), (348, level))
+        card.curve((374, level), r"$\tanh$" if name == "g" else r"$\sigma$", fill, 52)
+        card.text((416, level - 11), f"${name}$")
     card.wire((400, 112), (452, 112), (452, 63))
     card.sign((452, 52), "x")
     card.wire((400, 168), (490, 168), (490, 186))
@@ -355,7 +355,7 @@ def sizes() -> tuple[str, str]:
     """int8 bytes of FastGRNN's cell against the rank of U, for three states and two ranks of W."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
-    drawn = []
+    drawn: list[Any] = []
     for size, color in zip((32, 64, 128), ("tab:blue", "tab:green", "tab:purple"), strict=True):
         full = _int8(nn.FastGRNN(D, size))
         axes.axhline(full, color=color, lw=1, ls="--")
@@ -388,8 +388,8 @@ def table() -> str:
     ]
     for kind in nn.CELLS.values():
         cells = [kind.__name__]
-        for ranks in ({}, {"w_rank": D, "u_rank": RANK}):
-            size = model_size(kind(D, H, **ranks))
+        for w_rank, u_rank in ((None, None), (D, RANK)):
+            size = model_size(kind(D, H, w_rank=w_rank, u_rank=u_rank))
             cells += [str(size.parameters), str(size.int8_bytes), str(size.macs_per_step)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -132,6 +132,37 @@ def train(
     noise: Annotated[
         float | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Noise in standard deviations of a channel.")
     ] = None,
+    time_shift: Annotated[
+        float | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Shift windows by up to this share of them.")
+    ] = None,
+    time_warp: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=_AUGMENTATION, help="Play windows faster and slower, by exp N(0, TIME_WARP)."),
+    ] = None,
+    drop: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=_AUGMENTATION, help="Probability that a sensor is missing in a window."),
+    ] = None,
+    time_masks: Annotated[
+        int | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Mask so many stretches of time (SpecAugment).")
+    ] = None,
+    time_mask_width: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=_AUGMENTATION, help="The largest, as a share of the window (default: 0.1)."),
+    ] = None,
+    frequency_masks: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_AUGMENTATION, help="Mask so many runs of neighbouring bands (SpecAugment)."),
+    ] = None,
+    frequency_mask_width: Annotated[
+        int | None, typer.Option(rich_help_panel=_AUGMENTATION, help="The largest, in bands (default: 4).")
+    ] = None,
+    augment_only: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=_AUGMENTATION, help="Scale, noise, drop, masks for these alone: acc_*; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Train a classifier; keep the weights that are best on validation subjects.
 
@@ -173,6 +204,14 @@ def train(
         "train.augmentation.rotate": rotate,
         "train.augmentation.scale": scale,
         "train.augmentation.noise": noise,
+        "train.augmentation.time_shift": time_shift,
+        "train.augmentation.time_warp": time_warp,
+        "train.augmentation.drop": drop,
+        "train.augmentation.time_masks": time_masks,
+        "train.augmentation.time_mask_width": time_mask_width,
+        "train.augmentation.frequency_masks": frequency_masks,
+        "train.augmentation.frequency_mask_width": frequency_mask_width,
+        "train.augmentation.only": augment_only or None,
         "seeds": seeds,
         "folds": folds,
     }
@@ -230,7 +269,7 @@ def _recipe(path: Path | None, changes: dict[str, Any]) -> Recipe:
     name = str(path) if path else "options"
     for key, value in changes.items():
         recipe.change(document, key, value, name)
-    if "id" not in document.get("data", {}):
+    if not document.get("data"):
         raise TrainingError("what to train on? Give a recipe, or --data ID (`fastzoo data list` shows the ids)")
     return recipe.parse(document, name)
 

@@ -337,18 +337,21 @@ def _largest(high: int, fits: Callable[[int], bool]) -> int:
 def _options(config: ModelConfig, asked: ModelConfig) -> str:
     """What to change of ``asked`` to get ``config``, as options of ``fastzoo train``."""
     text = [] if config.hidden_size == asked.hidden_size else [f"--hidden-size {config.hidden_size}"]
-    for option, new, old in (("w", config.w_rank, asked.w_rank), ("u", config.u_rank, asked.u_rank)):
-        if _word(new) != _word(old):
-            text.append(f"--{option}-rank {_word(new)}")
+    for name in ("w_rank", "u_rank"):
+        new, old = (_option(name, getattr(model, name)) for model in (config, asked))
+        if new != old:
+            text.append(new)
     return " ".join(text)
 
 
-def _word(rank: int | Sequence[int | None] | None) -> str:
-    """4, full, or one for each layer: 4,full."""
-    if isinstance(rank, Sequence):
-        words = [_word(part) for part in rank]
-        return words[0] if len(set(words)) == 1 else ",".join(words)
-    return "full" if rank is None else str(rank)
+def _option(name: str, rank: int | Sequence[int | None] | None) -> str:
+    """A rank as an option; ``full`` and one for each layer are values of a recipe."""
+    if isinstance(rank, int):
+        return f"--{name.replace('_', '-')} {rank}"
+    if rank is None:
+        return f"--set model.{name}=full"
+    words = ", ".join('"full"' if part is None else str(part) for part in rank)
+    return f"--set 'model.{name}=[{words}]'"
 
 
 def _check_budget(max_bytes: int) -> None:
@@ -487,7 +490,7 @@ def _faster(net: SequenceClassifier, steps: int, max_us: float, precisions: Sequ
     if units:
         for name in ("w_rank", "u_rank"):
             if max(getattr(cell, name) or 0 for cell in net.rnn.cells) > units:
-                options.append(f"--{name[0]}-rank full")
+                options.append(_option(name, None))
         return f"This is fast enough: {' '.join(options)} ({tried[units]:.0f} us)"
     if not tried:
         return "Take shorter windows"

@@ -22,14 +22,16 @@ def fold(dataset: Dataset, number: int, folds: int, seed: int) -> Dataset:
         MissingExtraError: scikit-learn is not installed.
     """
     require("sklearn", extra="train", purpose="cross-validation")
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     rows = np.flatnonzero(dataset.split != TEST)
     groups = dataset.group[rows]
     if (count := len(np.unique(groups))) < folds:
         raise DataError(f"data set {dataset.id!r} has {count} groups besides the test split: too few for {folds} folds")
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(rows, dataset.y[rows], groups)
-    held_out = rows[list(parts)[number][1]]
+    y = dataset.y[rows]
+    y = np.where(np.bincount(y)[y] < folds, -1, y)  # classes too rare to be in every part are no concern
+    kind = StratifiedGroupKFold if (np.unique(y, return_counts=True)[1] >= folds).all() else GroupKFold
+    held_out = rows[list(kind(folds, shuffle=True, random_state=seed).split(rows, y, groups))[number][1]]
     split = np.where(dataset.split == TEST, TEST, TRAIN).astype(np.uint8)
     split[held_out] = VALIDATION
     return replace(dataset, split=split)

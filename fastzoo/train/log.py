@@ -1,15 +1,21 @@
-"""What a run writes down epoch by epoch: ``log.csv`` for tables and plots, ``tensorboard/`` for those who use it."""
+"""What a run writes down epoch by epoch: ``log.csv`` for tables and plots, ``tensorboard/`` for those who use it.
+
+Both are written whole after each epoch, in one step: a run that goes on after a break leaves nothing twice and misses
+nothing, and a full disk is an error here and now. (TensorBoard's own writers hand events to a thread, which keeps the
+last ones to itself when the process is killed.)
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import struct
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastzoo import _files
 from fastzoo.errors import TrainingError
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from fastzoo.train.loop import Epoch
 
 NAME = "log.csv"
+EVENTS = "events.out.tfevents.fastzoo"
 
 
 class Log:
@@ -29,21 +36,9 @@ class Log:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self._board: Any = None
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._board is not None:
-            self._board.close()
 
     def write(self, history: Sequence[Epoch]) -> None:
-        """Write down an epoch, the last of ``history``.
-
-        The CSV is written whole each time: a run that goes on after a break leaves no line twice.
+        """Write down all epochs so far.
 
         Raises:
             TrainingError: the folder cannot be written.
@@ -53,24 +48,14 @@ class Log:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _files.write(self.folder / NAME, _csv(history))
-            self._to_board(history[-1])
+            if find_spec("tensorboardX") is not None:
+                (self.folder / "tensorboard").mkdir(exist_ok=True)
+                _files.write(self.folder / "tensorboard" / EVENTS, _events(history))
         except OSError as error:
             raise TrainingError(
                 f"cannot write the log to {self.folder}: {error.strerror}. Free some space and go on with --resume: "
                 "the epochs so far, and the best weights, are kept"
             ) from error
-
-    def _to_board(self, epoch: Epoch) -> None:
-        if find_spec("tensorboardX") is None:
-            return
-        if self._board is None:
-            from tensorboardX import SummaryWriter
-
-            assert self.folder is not None
-            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=epoch.epoch)
-        for name, value in asdict(epoch).items():
-            if name != "epoch" and isinstance(value, int | float):
-                self._board.add_scalar(name, value, epoch.epoch)
 
 
 def _csv(history: Sequence[Epoch]) -> bytes:
@@ -79,3 +64,25 @@ def _csv(history: Sequence[Epoch]) -> bytes:
     table.writeheader()
     table.writerows(asdict(epoch) for epoch in history)
     return text.getvalue().encode()
+
+
+def _events(history: Sequence[Epoch]) -> bytes:
+    """The numbers of all epochs as TensorBoard's event file."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
+    now = time.time()
+    events = [Event(wall_time=now, file_version="brain.Event:2")]
+    for epoch in history:
+        for name, value in asdict(epoch).items():
+            if name != "epoch" and isinstance(value, int | float):
+                events.append(Event(wall_time=now, step=epoch.epoch, summary=scalar(name, value)))
+    return b"".join(_record(event.SerializeToString()) for event in events)
+
+
+def _record(data: bytes) -> bytes:
+    """One record of the TFRecord format: length and content, each with a checksum."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(data))
+    return b"".join([length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))])

@@ -122,7 +122,8 @@ def _run(run: Run, resumed: bool, progress: bool, on_epoch: Callable[[Epoch], No
         best = _go_on(run, trainer) or best
     elif run.folder is not None:
         resume.clear(run.folder)
-    with _progress(progress) as bar, log.Log(run.folder) as record:
+    record = log.Log(run.folder)
+    with _progress(progress) as bar:
         total = settings.epochs * trainer.batches
         task = bar.add_task("training", total=total, completed=trainer.steps_done, loss=math.nan, accuracy=math.nan)
         try:
@@ -205,6 +206,14 @@ def _identity(run: Run) -> dict[str, Any]:
     return {"settings": asdict(run.settings), "network": run.net.config(), "data": run.source.sha256}
 
 
+def _has_checkpoint(folder: Path) -> bool:
+    try:
+        checkpoint.load(folder)
+    except TrainingError:
+        return False
+    return True
+
+
 def _go_on(run: Run, trainer: Trainer) -> dict[str, Tensor] | None:
     """Take up the state in the run's folder; its best weights, or None where there is no state."""
     assert run.folder is not None
@@ -218,6 +227,7 @@ def _go_on(run: Run, trainer: Trainer) -> dict[str, Tensor] | None:
             f"the run in {run.folder} has other {' and '.join(other)} than this one: go on with the same, or train "
             "anew into another folder"
         )
+    whole = _has_checkpoint(run.folder)  # looked at first: reading one draws random numbers
     trainer.restore(tensors, record["trainer"])
     run.history[:] = [Epoch(**epoch) for epoch in record["history"]]
     best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
@@ -225,7 +235,11 @@ def _go_on(run: Run, trainer: Trainer) -> dict[str, Tensor] | None:
         run.best = Epoch(**record["best"])
         net = copy.deepcopy(run.net)
         net.load_state_dict(best)
-        run.validation = evaluate(net, run.dataset.validation, run.dataset.classes, "validation")
+        judged = trainer.quantizer.rounded(net) if trainer.quantizer else net
+        run.validation = evaluate(judged, run.dataset.validation, run.dataset.classes, "validation")
+        if not whole:  # the state is, and so the checkpoint can be made again
+            data = checkpoint.DataRecord.of(run.source)
+            checkpoint.save(run.folder, net, data, _training_record(run, net, run.best, run.validation))
     return best
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -81,33 +83,47 @@ def _fit(task: Task, **arguments: Any) -> Run:
 def _side_by_side(tasks: Sequence[Task], jobs: int, progress: bool) -> Iterator[tuple[int, Run]]:
     context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks but not the threads
     errors: list[BaseException] = []
-    with context.Manager() as manager, ProcessPoolExecutor(jobs, context) as executor, _progress(progress) as bar:
+    waiting = list(tasks)
+    pending: dict[Future[_Outcome], Task] = {}
+    manager = SyncManager(ctx=context)
+    manager.start(_ignore_interrupts)
+    with manager, ProcessPoolExecutor(jobs, context, _ignore_interrupts) as executor, _progress(progress) as bar:
         told = manager.Queue()
-        pending: dict[Future[_Outcome], Task] = {executor.submit(_work, task, told): task for task in tasks}
         bars = {
             task.number: bar.add_task(task.title, total=task.settings.epochs, accuracy=float("nan")) for task in tasks
         }
-        while pending:
+        while waiting or pending:
             try:
+                while waiting and len(pending) < jobs:  # one more would wait where it cannot be called back
+                    task = waiting.pop(0)
+                    pending[executor.submit(_work, task, told)] = task
                 done, _ = wait(pending, timeout=_GLANCE, return_when=FIRST_COMPLETED)
                 _show(told, bar, bars)
-            except KeyboardInterrupt:  # the processes got it, too: they keep the best so far, and end
+            except KeyboardInterrupt:  # the runs got it, too: they keep the best so far, and end
                 done = set()
-                for future in pending:
-                    future.cancel()
+                waiting.clear()
             for future in done:
                 task = pending.pop(future)
-                if not future.cancelled() and (error := future.exception()) is None:
+                if (error := future.exception()) is None:
                     yield task.number, _whole(task, future.result())
-                elif not future.cancelled() and error is not None:
+                else:
                     errors.append(error)
     if errors:
         raise errors[0]
 
 
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal; those that only serve must live on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _work(task: Task, told: Any) -> _Outcome:
     torch.set_num_threads(1)
-    done = _fit(task, progress=False, on_epoch=lambda epoch: told.put((task.number, epoch)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = _fit(task, progress=False, on_epoch=lambda epoch: told.put((task.number, epoch)))
+    finally:
+        _ignore_interrupts()
     return _Outcome(done.net.state_dict(), done.history, done.best, done.validation, done.interrupted)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,14 @@ def write_summary(folder: Path, names: Sequence[str], runs: Sequence[Run], tests
     write_files(folder, {"report.md": text.encode()})
 
 
+def was_tested(folder: Path | None) -> bool:
+    """Whether an earlier report in this folder tells of the test split."""
+    try:
+        return folder is not None and "test" in json.loads((folder / "metrics.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+
+
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files into a run's folder, each whole or not at all.
 
@@ -93,7 +101,7 @@ def _page(run: Run, test: Metrics | None) -> str:
     split = run.dataset
     facts = [
         ["data", f"{run.source.id}: {len(split.train)} training, {len(split.validation)} validation windows"],
-        ["network", f"{run.net.rnn!r}".replace("\n", " ")],
+        ["network", ", ".join(f"{name} {value}" for name, value in run.net.rnn.config().items() if value is not None)],
         ["size", str(model_size(run.net, run.source.x.shape[1]))],
         ["best epoch", f"{run.best.epoch} of {len(run.history)}"],
     ]
@@ -111,10 +119,19 @@ def _page(run: Run, test: Metrics | None) -> str:
         ]
         sections.append(f"\n## Classes ({shown.split})\n\n" + _table(["class", "precision", "recall", "F1", "n"], each))
         sections.append("\n![confusion](confusion.png)\n")
-    settings = [[name, str(value)] for name, value in asdict(run.settings).items()]
+    settings = [[name, str(value)] for name, value in _flat(asdict(run.settings))]
     sections.append("\n## Settings\n\n" + _table(["", ""], settings))
     sections.append("\n## Environment\n\n" + _table(["", ""], [[k, v] for k, v in this_environment().items()]))
     return "".join(sections)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings, one line each: ``sparsity.w``."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

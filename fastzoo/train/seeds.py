@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastzoo import _json
 from fastzoo.data import Dataset
-from fastzoo.errors import TrainingError
+from fastzoo.errors import TrainingError, require
 from fastzoo.records import Metrics
 from fastzoo.train import parallel
 from fastzoo.train import report as reports
@@ -79,17 +79,18 @@ def fit_recipe(
         TrainingError: training is impossible or failed; finished runs keep their checkpoints.
     """
     folder = Path(out)
+    tasks = list(_tasks(recipe, dataset, folder, resumed))
     if is_run(folder):  # an earlier run, whose record would hide this one's checkpoints
         (folder / NAME).unlink()
     _begin(folder, recipe)
     runs: dict[int, Run] = {}
-    for number, run in parallel.run(list(_tasks(recipe, dataset, folder, resumed)), jobs, progress):
+    for number, run in parallel.run(tasks, jobs, progress):
         report(number, run)
         if run.best is not None:
             runs[number] = run
         if recipe.several:
             _save(folder, recipe, {n: r.best.validation_accuracy for n, r in sorted(runs.items()) if r.best})
-    _finish(folder, recipe, runs, tested)
+    _finish(folder, recipe, runs, tested, resumed)
     return folder
 
 
@@ -114,16 +115,18 @@ def _name(recipe: Recipe, number: int) -> str:
 
 
 def _begin(folder: Path, recipe: Recipe) -> None:
-    """What a run needs to be understood, and done again."""
+    """What a run needs to be understood, and done again; what it needs in the end is missed now."""
+    require("matplotlib", extra="train", purpose="the report of a run")
     reports.write_files(folder, {RECIPE: to_toml(recipe), "environment.json": reports.environment_json()})
 
 
-def _finish(folder: Path, recipe: Recipe, runs: Mapping[int, Run], tested: bool) -> None:
-    """Look at the test split, if asked, and write the reports."""
+def _finish(folder: Path, recipe: Recipe, runs: Mapping[int, Run], tested: bool, resumed: bool) -> None:
+    """Look at the test split, if asked now or when the run began, and write the reports."""
     tests: dict[int, Metrics | None] = {}
     for number, run in runs.items():
         tests[number] = None
-        if tested and len(run.source.test):
+        asked = tested or (resumed and reports.was_tested(run.folder))
+        if asked and not run.interrupted and len(run.source.test):
             tests[number] = evaluate(run.net, run.source.test, run.source.classes, "test")
         assert run.folder is not None
         reports.write(run.folder, run, tests[number])

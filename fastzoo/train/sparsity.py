@@ -6,11 +6,11 @@ its smallest entries and what is left is trained on; at last the support, which 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -52,7 +52,11 @@ class Sparsity:
                 ("w", is_number(self.w, 0, 1) and self.w > 0, "the share that is kept, in (0, 1]"),
                 ("u", is_number(self.u, 0, 1) and self.u > 0, "the share that is kept, in (0, 1]"),
                 ("begin", is_number(self.begin, 0, 1), "a share of the steps, in [0, 1]"),
-                ("end", is_number(self.end, 0, 1) and self.end >= self.begin, "a share of the steps after begin"),
+                (
+                    "end",
+                    is_number(self.end, 0, 1) and not (is_number(self.begin, 0, 1) and self.end < self.begin),
+                    "a share of the steps, not before begin",
+                ),
                 ("every", is_whole(self.every, 1), "a whole number of at least 1"),
                 ("schedule", self.schedule in ("constant", "cubic"), "'constant' or 'cubic'"),
             )
@@ -77,8 +81,9 @@ class Thresholder:
 
     def __init__(self, net: nn.Module, sparsity: Sparsity, steps: int) -> None:
         self.sparsity = sparsity
-        self.begin, self.end = int(sparsity.begin * steps), int(sparsity.end * steps)
-        self.final = dict(_final_shares(net, sparsity))
+        # The last step at the latest: whatever the settings say, a run ends sparse.
+        self.begin, self.end = (min(int(share * steps), steps - 1) for share in (sparsity.begin, sparsity.end))
+        self.final = {name: (share, blocks) for name, share, blocks in _final_shares(net, sparsity)}
         self.supports: dict[str, Tensor] = {}  # which entries may differ from zero, by the factor's name
         self.share = 1.0  # how far the last threshold went, from 1 to 0: 0 is the final share
 
@@ -111,15 +116,18 @@ class Thresholder:
         parameters = {name: p for name, p in net.named_parameters() if name in self.final}
         if (phase == "thresholding" and step % self.sparsity.every == 0) or (phase == "frozen" and not self.done):
             self.share = self._share(step)
-            self.supports = {
-                name: support(p.detach(), 1 - (1 - self.final[name]) * (1 - self.share))
-                for name, p in parameters.items()
-            }
+            self.supports = {name: self._support(name, p.detach()) for name, p in parameters.items()}
         averages = dict(average.named_parameters()) if average is not None else {}
         for name, mask in self.supports.items():
             moments = [value for value in optimizer.state[parameters[name]].values() if value.shape == mask.shape]
             for tensor in (parameters[name].detach(), *([averages[name].detach()] if averages else []), *moments):
                 tensor.mul_(mask)
+
+    def _support(self, name: str, weights: Tensor) -> Tensor:
+        """What is left of a factor now; each gate's matrix is one of its own."""
+        final, blocks = self.final[name]
+        keep = 1 - (1 - final) * (1 - self.share)
+        return torch.cat([support(part, keep) for part in weights.chunk(blocks, dim=1)], dim=1)
 
     def _share(self, step: int) -> float:
         """What is still to do after a threshold at ``step``, from 1 (dense) to 0 (final)."""
@@ -134,9 +142,9 @@ def support(weights: Tensor, keep: float) -> Tensor:
     The share ``keep`` of the entries that are largest in magnitude, over the whole matrix, as EdgeML's
     ``hardThreshold`` counts it, by a percentile that rounds up. Equal entries share one fate; zeros never survive.
     """
-    magnitudes = weights.abs().flatten().sort().values
-    threshold = magnitudes[math.ceil((1 - keep) * (len(magnitudes) - 1))]
-    return ((weights.abs() >= threshold) & (weights != 0)).to(weights.dtype)
+    magnitudes = weights.abs()
+    threshold = np.percentile(magnitudes.cpu().numpy(), (1 - keep) * 100, method="higher")
+    return ((magnitudes >= float(threshold)) & (weights != 0)).to(weights.dtype)
 
 
 def nonzeros(net: nn.Module, names: Iterable[str]) -> int:
@@ -145,10 +153,12 @@ def nonzeros(net: nn.Module, names: Iterable[str]) -> int:
     return sum(int(torch.count_nonzero(parameters[name])) for name in names)
 
 
-def _final_shares(net: nn.Module, sparsity: Sparsity) -> Iterator[tuple[str, float]]:
+def _final_shares(net: nn.Module, sparsity: Sparsity) -> Iterator[tuple[str, float, int]]:
+    """Name, share that is kept, and gates side by side, of each factor that becomes sparse."""
     for prefix, module in net.named_modules():
         if isinstance(module, Cell):
             for name, parameter in module.named_parameters(recurse=False):
                 share = {"W": sparsity.w, "U": sparsity.u}.get(name[0], 1.0)
                 if share < 1 and parameter.dim() == 2:
-                    yield f"{prefix}.{name}" if prefix else name, share
+                    blocks = len(module.blocks) if name[1:] in ("", "2") else 1
+                    yield f"{prefix}.{name}" if prefix else name, share, blocks

@@ -15,8 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fastzoo.data import Split
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier
-from fastzoo.train.qat import FakeQuantizer, calibration_rows
 from fastzoo.train.augment import Channels
+from fastzoo.train.qat import FakeQuantizer, calibration_rows
 from fastzoo.train.settings import Settings
 from fastzoo.train.sparsity import Thresholder
 
@@ -110,7 +110,7 @@ class Trainer:
             total += loss * len(rows)
             report(loss)
         if not all(value.isfinite().all() for value in self.judged.state_dict().values()):
-            raise self._diverged("weights became NaN or infinite")
+            raise self._diverged(self.steps_done - 1, "weights became NaN or infinite")
         return total / len(self.x)
 
     def _order(self) -> Tensor:
@@ -128,7 +128,7 @@ class Trainer:
         if not torch.isfinite(loss):
             bad = [int(row) for row, fine in zip(rows, logits.isfinite().all(dim=1), strict=True) if not fine]
             where = f" for training windows {', '.join(map(str, bad[:5]))}{', ...' * (len(bad) > 5)}" if bad else ""
-            raise self._diverged(f"the loss became {loss.item()}{where}")
+            raise self._diverged(self.steps_done, f"the loss became {loss.item()}{where}")
         self.optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
@@ -141,8 +141,8 @@ class Trainer:
         self.steps_done += 1
         return loss.item()
 
-    def _diverged(self, how: str) -> TrainingError:
-        epoch, batch = divmod(self.steps_done, self.batches)
+    def _diverged(self, step: int, how: str) -> TrainingError:
+        epoch, batch = divmod(step, self.batches)
         return TrainingError(
             f"epoch {epoch + 1}, batch {batch + 1}: {how}; the network and the checkpoint keep the best weights so "
             "far. Check the data for extreme values, or try a smaller learning rate than "

@@ -18,6 +18,7 @@ import fastzoo
 from fastzoo import train
 from fastzoo.cli import app
 from fastzoo.errors import DataError, ExportError, FastzooError, TrainingError
+from fastzoo.nn import CELLS, model_size
 from fastzoo.train import checkpoint
 
 QUICK = ["--data", "digits", "--hidden-size", "8", "--w-rank", "4", "--u-rank", "4", "--epochs", "2"]
@@ -65,8 +66,40 @@ def test_options_override_the_recipe(tmp_path: Path) -> None:
     assert run("train", recipe, "--hidden-size", "9", "--scale", "0.2", "--out", tmp_path / "run").exit_code == 0
     saved = train.load(tmp_path / "run")
     assert saved.net.rnn.hidden_size == 9
-    assert saved.net.rnn.w_rank == 3
-    assert saved.training["settings"]["augmentation"] == {"rotate": 0.0, "scale": 0.2, "noise": 0.1}
+    assert saved.net.rnn.cell.w_rank == 3
+    augmentation = saved.training["settings"]["augmentation"]
+    assert {name: augmentation[name] for name in ("rotate", "scale", "noise")} == {
+        "rotate": 0.0,
+        "scale": 0.2,
+        "noise": 0.1,
+    }
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_can_be_trained_and_says_its_size(cell: str, tmp_path: Path) -> None:
+    stack = ["--num-layers", "2", "--bidirectional", "--dropout", "0.25"] if cell in ("fastrnn", "gru") else []
+    trained = run("train", *QUICK[:-1], "1", "--cell", cell, *stack, "--out", tmp_path / "run")
+    assert trained.exit_code == 0, trained.output
+    saved = train.load(tmp_path / "run")
+    assert type(saved.net.rnn) is CELLS[cell]
+    assert saved.net.rnn.num_layers == (2 if stack else 1)
+    assert (saved.net.rnn.bidirectional, saved.net.rnn.dropout) == ((True, 0.25) if stack else (False, 0.0))
+    assert f"{cell}: {model_size(saved.net, 8)}" in trained.output.replace("\n", " ")
+    if cell != "fastgrnn":
+        assert "only a FastGRNN" in str(error("export", tmp_path / "run", "--out", tmp_path / "b"))
+        assert not (tmp_path / "b").exists()
+
+
+def test_options_that_a_cell_lacks_are_refused(tmp_path: Path) -> None:
+    assert "a gru has no nu" in str(error("train", *QUICK, "--cell", "gru", "--nu", "0.5", "--out", tmp_path / "a"))
+    assert "a fastrnn has no nu" in str(
+        error("train", *QUICK, "--cell", "fastrnn", "--train-nu", "--out", tmp_path / "a")
+    )
+    gate = error("train", *QUICK, "--cell", "fastrnn", "--gate", "relu", "--out", tmp_path / "a")
+    assert "a fastrnn has no gate_nonlinearity" in str(gate)
+    assert "num_layers" in str(error("train", *QUICK, "--num-layers", "0", "--out", tmp_path / "a"))
+    assert "dropout" in str(error("train", *QUICK, "--dropout", "2", "--out", tmp_path / "a"))
+    assert not (tmp_path / "a").exists()
 
 
 def test_several_seeds_make_one_export_with_their_spread(tmp_path: Path) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -43,7 +49,7 @@ def motions() -> Dataset:
 def network(seed: int = 0, pool: int = 8, classes: int = 3, channels: int = 6) -> SequenceClassifier:
     """A classifier with seeded weights; it fits the task where nothing else is asked for."""
     torch.manual_seed(seed)
-    return SequenceClassifier(FastGRNN(channels, 12, 4, 6, nu=0.0, gate_bias=(0, 3)), classes, pool)
+    return SequenceClassifier(FastGRNN(channels, 12, w_rank=4, u_rank=6, nu=0.0, gate_bias=(0, 3)), classes, pool)
 
 
 def fit_quickly(net: SequenceClassifier, dataset: Dataset, **arguments: Any) -> Run:
@@ -59,6 +65,42 @@ def weights(net: SequenceClassifier) -> dict[str, Tensor]:
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     """Whether two sets of weights are equal to the last bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def with_misled_validation(dataset: Dataset) -> Dataset:
+    """Validation labels are wrong on purpose, so that what is learned makes validation worse."""
+    shown = dataset.with_validation()
+    return replace(shown, y=np.where(shown.split == 1, (shown.y + 1) % len(CLASSES), shown.y))
+
+
+def every_epoch_equal(dataset: Dataset) -> Dataset:
+    """Two opposite labels for one validation window: every epoch is as good, so the last one is kept."""
+    first = np.flatnonzero(dataset.split == 1)[0]
+    rows = np.flatnonzero(dataset.split != 1)
+    rows = np.concatenate([rows, [first] * len(CLASSES)])
+    y = np.concatenate([dataset.y[rows[: -len(CLASSES)]], np.arange(len(CLASSES))])
+    return replace(dataset, x=dataset.x[rows], y=y, group=dataset.group[rows], split=dataset.split[rows])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of every file in a folder.
+
+    But for the events that TensorBoard reads, which hold times, and for what a killed process was about to write.
+    """
+    return {
+        str(path.relative_to(folder)): _content(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "tensorboard" not in path.parts and not path.name.startswith(".")
+    }
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file; of a state whose header is whole what they mean, since the header has no fixed order."""
+    if path.name.startswith("resume-"):
+        with suppress(safetensors.SafetensorError), safetensors.safe_open(path, "pt") as file:
+            tensors = safetensors.torch.save({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return tensors + json.dumps(file.metadata(), sort_keys=True).encode()
+    return path.read_bytes()
 
 
 class Event(Augmentation):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
-from fastzoo.train import Settings, checkpoint
+from fastzoo.train import checkpoint
+from fastzoo.train.checkpoint import DataRecord
 
 from .task import fit_quickly, network, same, weights
 
@@ -28,7 +30,7 @@ TRAINING = {"settings": {"validation_fraction": 0.2, "validation_seed": 0, "seed
 
 @pytest.fixture
 def folder(dataset: Dataset, tmp_path: Path) -> Path:
-    checkpoint.save(tmp_path / "run", network(), dataset, TRAINING)
+    checkpoint.save(tmp_path / "run", network(), DataRecord.of(dataset), TRAINING)
     return tmp_path / "run"
 
 
@@ -63,30 +65,47 @@ def test_a_checkpoint_tells_everything(folder: Path, dataset: Dataset) -> None:
     assert checkpoint.load(str(folder)).data == saved.data
 
 
+def test_a_checkpoint_may_come_from_elsewhere(dataset: Dataset, tmp_path: Path) -> None:
+    data = DataRecord("made elsewhere", "", 24, dataset.channels, 25.0, dataset.classes)
+    checkpoint.save(tmp_path, network(), data, TRAINING, environment={"numpy": "1.16.4"})
+    saved = checkpoint.load(tmp_path)
+    assert saved.environment == {"numpy": "1.16.4"}
+    assert (saved.data["id"], saved.data["sha256"]) == ("made elsewhere", "")
+
+
 def test_what_fit_writes_can_be_read(dataset: Dataset, tmp_path: Path) -> None:
     about = {"name": "my-model", "summary": "mine"}
     run = fit_quickly(network(), dataset, epochs=2, out=tmp_path / "deep" / "run", bundle=about)
     saved = checkpoint.load(tmp_path / "deep" / "run")
     assert same(weights(saved.net), weights(run.net))
     assert saved.training["settings"]["epochs"] == 2
-    assert saved.training["settings"]["augmentation"] == {"rotate": 0, "scale": 0, "noise": 0}
+    assert saved.training["settings"]["augmentation"]["rotate"] == 0
     assert saved.training["bundle"] == about
-    assert Settings(**{**saved.training["settings"], "augmentation": run.settings.augmentation}) == run.settings
+    assert saved.training["size"] == {
+        "parameters": 279,
+        "nonzeros": 279,
+        "dense_bytes": 1116,
+        "sparse_bytes": 1120,
+        "int8_bytes": 380,
+        "macs_per_step": 216,
+        "macs_per_window": 24 * 216 + 36,
+    }
+    assert saved.training["settings"] == json.loads(json.dumps(asdict(run.settings)))
 
 
 def test_the_weights_are_named_by_their_digest_and_old_ones_go(folder: Path, dataset: Dataset) -> None:
     first = weights_file(folder)
     assert first.name == f"weights-{hashlib.sha256(first.read_bytes()).hexdigest()[:12]}.safetensors"
-    checkpoint.save(folder, network(seed=1), dataset, TRAINING)
+    checkpoint.save(folder, network(seed=1), DataRecord.of(dataset), TRAINING)
     assert weights_file(folder).name != first.name
     assert same(weights(checkpoint.load(folder).net), weights(network(seed=1)))
-    checkpoint.save(folder, network(seed=1), dataset, TRAINING)
+    checkpoint.save(folder, network(seed=1), DataRecord.of(dataset), TRAINING)
     assert sorted(path.name for path in folder.iterdir()) == [checkpoint.NAME, weights_file(folder).name]
 
 
 def test_other_files_in_the_folder_are_left_alone(folder: Path, dataset: Dataset) -> None:
     (folder / "notes.txt").write_text("mine")
-    checkpoint.save(folder, network(seed=1), dataset, TRAINING)
+    checkpoint.save(folder, network(seed=1), DataRecord.of(dataset), TRAINING)
     assert (folder / "notes.txt").read_text() == "mine"
 
 
@@ -163,7 +182,7 @@ def test_a_pickle_is_never_opened(folder: Path, monkeypatch: pytest.MonkeyPatch,
     assert not Path("exploded").exists()
 
 
-@pytest.mark.parametrize("tensors", [{}, {"W": torch.zeros(3)}, {"rnn.U1": torch.zeros(2, 2)}])
+@pytest.mark.parametrize("tensors", [{}, {"W": torch.zeros(3)}, {"rnn.cells.0.U1": torch.zeros(2, 2)}])
 def test_weights_of_another_network_are_refused(tensors: dict[str, torch.Tensor], folder: Path) -> None:
     own = {} if tensors == {} else weights(network())
     put_weights(folder, safetensors.torch.save({**own, **tensors}))
@@ -233,7 +252,7 @@ def full_disk(largest: int) -> Iterator[None]:
 def test_a_full_disk_spares_the_earlier_checkpoint(largest: int, folder: Path, dataset: Dataset) -> None:
     record, long_story = document(folder), {**TRAINING, "story": "x" * 20_000}
     with pytest.raises(TrainingError, match=r"cannot write the checkpoint to .* Free some space"), full_disk(largest):
-        checkpoint.save(folder, network(seed=1), dataset, long_story)
+        checkpoint.save(folder, network(seed=1), DataRecord.of(dataset), long_story)
     assert document(folder) == record
     assert same(weights(checkpoint.load(folder).net), weights(network()))
     assert not list(folder.glob(".*"))
@@ -242,7 +261,7 @@ def test_a_full_disk_spares_the_earlier_checkpoint(largest: int, folder: Path, d
 def test_a_folder_that_cannot_be_is_named(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TrainingError, match=r"cannot write the checkpoint to .*file.run: Not a directory"):
-        checkpoint.save(tmp_path / "file" / "run", network(), dataset, TRAINING)
+        checkpoint.save(tmp_path / "file" / "run", network(), DataRecord.of(dataset), TRAINING)
 
 
 KILLED = """
@@ -255,23 +274,23 @@ from train.task import motions, network, same, weights
 from train.test_checkpoint import TRAINING
 from fastzoo.train import checkpoint
 
-folder, dataset = Path(sys.argv[2]), motions()
+folder, record = Path(sys.argv[2]), checkpoint.DataRecord.of(motions())
 nets = [network(seed) for seed in range(2)]
 expected = [weights(net) for net in nets]
-checkpoint.save(folder, nets[0], dataset, TRAINING)
+checkpoint.save(folder, nets[0], record, TRAINING)
 random.seed(0)
 for attempt in range(40):
     child = os.fork()
     if not child:
         while True:
             for net in (nets[0], nets[0], nets[1]):  # the same weights again, too
-                checkpoint.save(folder, net, dataset, TRAINING)
+                checkpoint.save(folder, net, record, TRAINING)
     time.sleep(random.uniform(0.005, 0.05))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     found = weights(checkpoint.load(folder).net)
     assert any(same(found, whole) for whole in expected), attempt
-checkpoint.save(folder, nets[0], dataset, TRAINING)
+checkpoint.save(folder, nets[0], record, TRAINING)
 assert len(list(folder.glob("weights-*.safetensors"))) == 1
 print("always whole")
 """

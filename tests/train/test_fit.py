@@ -19,14 +19,18 @@ from fastzoo.data import Dataset
 from fastzoo.errors import DataError, TrainingError
 from fastzoo.nn import FastGRNN, SequenceClassifier
 from fastzoo.train import Augmentation, Settings, checkpoint, evaluate, fit, predict
+from fastzoo.train.trainer import Trainer
 
-from .task import CLASSES, Event, fit_quickly, network, same, weights
-
-
-def with_misled_validation(dataset: Dataset) -> Dataset:
-    """Validation labels are wrong on purpose, so that what is learned makes validation worse."""
-    shown = dataset.with_validation()
-    return replace(shown, y=np.where(shown.split == 1, (shown.y + 1) % len(CLASSES), shown.y))
+from .task import (
+    CLASSES,
+    Event,
+    every_epoch_equal,
+    fit_quickly,
+    network,
+    same,
+    weights,
+    with_misled_validation,
+)
 
 
 def test_training_reaches_people_it_has_not_seen(dataset: Dataset) -> None:
@@ -128,15 +132,6 @@ def test_training_is_the_plain_loop(settings: Settings, dataset: Dataset) -> Non
         assert torch.allclose(value, expected[name], rtol=1e-5, atol=1e-7), name
 
 
-def every_epoch_equal(dataset: Dataset) -> Dataset:
-    """Two opposite labels for one validation window: every epoch is as good, so the last one is kept."""
-    first = np.flatnonzero(dataset.split == 1)[0]
-    rows = np.flatnonzero(dataset.split != 1)
-    rows = np.concatenate([rows, [first] * len(CLASSES)])
-    y = np.concatenate([dataset.y[rows[: -len(CLASSES)]], np.arange(len(CLASSES))])
-    return replace(dataset, x=dataset.x[rows], y=y, group=dataset.group[rows], split=dataset.split[rows])
-
-
 def test_the_running_average_is_validated_and_kept(dataset: Dataset) -> None:
     average: dict[str, Tensor] = {}
     for step in by_hand(network(), dataset, SHORT):
@@ -220,6 +215,7 @@ def test_ctrl_c_keeps_the_best_so_far(at: int, best: int, average: float, datase
     assert saved.training["epoch"] == best
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file that was just being opened
 def test_ctrl_c_at_any_moment_leaves_a_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
     def press() -> None:
         while not (tmp_path / checkpoint.NAME).exists():
@@ -247,7 +243,7 @@ def test_a_loss_that_is_no_number_ends_training_and_spares_the_best(dataset: Dat
     net = network()
     broken = Settings(epochs=5, batch_size=32, augmentation=Event(at=17, what=to_nan))
     with pytest.raises(
-        TrainingError, match=r"the loss became nan; .* best weights so far.* smaller learning rate than"
+        TrainingError, match=r"epoch 3, batch 5: the loss became nan for training windows .* best weights so far"
     ):
         fit(net, dataset, broken, out=tmp_path, progress=False)
     saved = checkpoint.load(tmp_path)
@@ -309,3 +305,75 @@ def test_data_of_one_person_cannot_be_split(dataset: Dataset) -> None:
 def test_an_impossible_setting_is_refused(wrong: dict[str, Any], dataset: Dataset) -> None:
     with pytest.raises(ValueError, match="must be"):
         fit(network(), dataset, **wrong)
+
+
+def few_laying(dataset: Dataset, every: int = 6) -> Dataset:
+    """The last class is rare among the training windows."""
+    shown = dataset.with_validation()
+    laying = np.flatnonzero((shown.y == 2) & (shown.split == 0))
+    gone = np.delete(laying, np.s_[::every])
+    rows = np.delete(np.arange(len(shown.y)), gone)
+    return replace(shown, x=shown.x[rows], y=shown.y[rows], group=shown.group[rows], split=shown.split[rows])
+
+
+def test_rare_classes_weigh_more_in_the_loss(dataset: Dataset) -> None:
+    rare = few_laying(dataset)
+    counts = np.bincount(rare.train.y)
+    settings = replace(SHORT, balance="loss", batch_size=len(rare.train), label_smoothing=0.1)
+    trainer = Trainer(network(), rare.train, rare.channels, settings)
+    assert trainer.class_weights.tolist() == pytest.approx((counts.sum() / (3 * counts)).tolist())
+    net = network()
+    x, y = torch.from_numpy(rare.train.x), torch.from_numpy(rare.train.y)
+    net.set_normalisation(x)
+    with torch.no_grad():
+        weight = torch.from_numpy(counts.sum() / (3 * counts)).float()
+        expected = cross_entropy(net(x), y, weight=weight, label_smoothing=0.1).item()
+    assert trainer.epoch(lambda loss: None) == pytest.approx(expected, rel=1e-5)
+
+
+def test_sampling_draws_classes_equally(dataset: Dataset) -> None:
+    rare = few_laying(dataset)
+    trainer = Trainer(network(), rare.train, rare.channels, replace(SHORT, balance="sampling"))
+    orders = [trainer._order() for _ in range(200)]
+    assert {len(order) for order in orders} == {len(rare.train)}
+    drawn = np.bincount(rare.train.y[torch.cat(orders).numpy()], minlength=3) / (200 * len(rare.train))
+    assert np.abs(drawn - 1 / 3).max() < 0.01
+    of_class = torch.cat(orders)[torch.from_numpy(rare.train.y)[torch.cat(orders)] == 2].bincount()
+    assert of_class[of_class > 0].min() > 0.8 * of_class.max(), "windows of a class are equally likely"
+    plain = Trainer(network(), rare.train, rare.channels, SHORT)
+    assert plain._order().sort().values.tolist() == list(range(len(rare.train)))
+
+
+@pytest.mark.parametrize("balance", ["loss", "sampling"])
+def test_a_balanced_run_finds_the_rare_class(balance: Any, dataset: Dataset) -> None:
+    run = fit_quickly(network(), few_laying(dataset, every=15), epochs=20, balance=balance)
+    assert run.validation is not None
+    assert run.validation.per_class["laying"].recall >= 0.8
+    assert run.best is not None
+    assert run.best.validation_macro_f1 == run.validation.macro_f1
+
+
+def test_equal_classes_need_no_balance(dataset: Dataset) -> None:
+    plain, weighed = (fit(network(), dataset, SHORT, balance=b, progress=False) for b in ("none", "loss"))
+    for name, expected in weights(plain.net).items():
+        assert torch.allclose(weights(weighed.net)[name], expected, rtol=1e-4, atol=1e-6), name
+
+
+def test_patience_ends_training(dataset: Dataset, tmp_path: Path) -> None:
+    misled = with_misled_validation(dataset)
+    run = fit_quickly(network(), misled, epochs=40, patience=3, out=tmp_path)
+    assert run.best is not None
+    assert len(run.history) == run.best.epoch + 3 < 40
+    assert not run.interrupted
+    assert run.finished
+    assert checkpoint.load(tmp_path).training["epoch"] == run.best.epoch
+    endless = fit_quickly(network(), misled, epochs=len(run.history) + 2)
+    assert len(endless.history) == len(run.history) + 2
+
+
+def test_an_epoch_tells_rate_and_macro_f1(dataset: Dataset) -> None:
+    run = fit(network(), dataset, SHORT, schedule="step", decay_epochs=1, epochs=3, progress=False)
+    assert [epoch.learning_rate for epoch in run.history] == pytest.approx([3e-3, 3e-4, 3e-5])
+    assert run.validation is not None
+    assert all(0 < epoch.validation_macro_f1 <= 1 for epoch in run.history)
+    assert {epoch.phase for epoch in run.history} == {"dense"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastzoo.train import Augmentation, Settings
+from fastzoo.train.sparsity import Sparsity
 
 
 @pytest.mark.parametrize(
@@ -18,11 +19,13 @@ from fastzoo.train import Augmentation, Settings
         Settings(epochs=1, learning_rate=1, weight_decay=0, average=0, decay_rate=1),
         Settings(optimizer="adam", schedule="step", seed=2**32 - 1, augmentation=Augmentation(0.25, 0.1, 0.05)),
         Settings(learning_rate=np.float64(0.01)),
+        Settings(sparsity=Sparsity(0.3, 0.2, 0, 1, 4, "cubic"), balance="loss", patience=3),
     ],
 )
 def test_settings_survive_json(settings: Settings) -> None:
     values = json.loads(json.dumps(asdict(settings)))
-    assert Settings(**{**values, "augmentation": Augmentation(**values["augmentation"])}) == settings
+    augmentation, sparsity = Augmentation(**values.pop("augmentation")), Sparsity(**values.pop("sparsity"))
+    assert Settings(**values, augmentation=augmentation, sparsity=sparsity) == settings
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,9 @@ def test_settings_survive_json(settings: Settings) -> None:
         ("decay_rate", (0, 1.1, math.nan, "half")),
         ("average", (-0.1, 1, 1.5, math.nan, True)),
         ("label_smoothing", (-0.1, 1, "little")),
+        ("balance", ("weights", None, True)),
+        ("patience", (-1, 1.5, "soon", True)),
+        ("sparsity", (None, 0.3, {"w": 0.3})),
         ("at_rest", (-0.1, 1.1, math.nan, "yes", True)),
         ("augmentation", (None, {}, 0.25)),
         ("validation_fraction", (0, 1, -0.2, 20, "0.2", math.nan)),
