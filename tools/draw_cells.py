@@ -2,16 +2,16 @@
 
     python tools/draw_cells.py [--check]
 
-``--check`` writes nothing, and exits with status 1 after naming what differs.
+Needs matplotlib and torch, which come with ``fastzoo[train]``. ``--check`` writes nothing, and exits with status 1
+after naming what differs.
 
-One release of matplotlib writes the same bytes everywhere, another may not: the outlines of letters are its own. So
-each picture carries a digest of what was drawn, every line and text and data point, and that is compared.
+One release of matplotlib writes the same bytes everywhere, another may not: the outlines and widths of letters are its
+own. So what is compared is what a reader sees: texts, colours, and shapes and places to within two pixels.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import math
 import re
@@ -22,6 +22,7 @@ from pathlib import Path as File
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path
@@ -30,8 +31,6 @@ from fastzoo import nn
 from fastzoo.nn import model_size
 
 ROOT = File(__file__).resolve().parent.parent
-PAGE, PICTURES = "docs/cells.md", "docs/pictures"
-BEGIN, END = "<!-- sizes:begin -->", "<!-- sizes:end -->"
 D, H, RANK = 6, 64, 16  # of the table: six channels of an inertial sensor, a usual state, a usual rank
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -39,6 +38,7 @@ D, H, RANK = 6, 64, 16  # of the table: six channels of an inertial sensor, a us
 
 INK, PALE, CARD = "#2b3440", "#d0d7de", "#ffffff"
 BLUE, GREEN, VIOLET, AMBER, GREY = "#cfe3f7", "#cdebd7", "#e2d6f5", "#fbe1b6", "#eceff2"  # x and W, h and U, gates, c
+LINES = "#1f6fb5", "#1d8a4f", "#7a4fc0"  # of the plots
 STROKE, RADIUS, HEAD = 1.5, 9.0, 7.0
 STYLE: dict[Any, Any] = {"svg.hashsalt": "fastzoo", "svg.fonttype": "path", "mathtext.fontset": "cm", "font.size": 9.0}
 
@@ -46,30 +46,26 @@ Point = tuple[float, float]
 
 
 class Card:
-    """A picture on a white card, legible on pages of any colour."""
+    """A picture on a white card, legible on pages of any colour; x up to ``right``, y from ``top`` to ``bottom``."""
 
-    def __init__(self, title: str, width: float, height: float) -> None:
-        self.title = title
-        self.drawn: list[Any] = []
-        self.figure = Figure(figsize=(width / 96, height / 96))
+    def __init__(self, title: str, right: float, bottom: float, top: float = 14) -> None:
+        self.title, self.width, self.bottom, self.height = title, right, bottom, bottom - top
+        self.figure = Figure(figsize=(self.width / 96, self.height / 96))
         self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set(xlim=(0, width), ylim=(height, 0))
+        self.axes.set(xlim=(0, right), ylim=(bottom, top))
         self.axes.axis("off")
-        self._box(1, 1, width - 2, height - 2, CARD, edge=PALE, radius=10)
+        self._box(1, top + 1, self.width - 2, self.height - 2, CARD, edge=PALE, radius=10)
 
     def _box(self, x: float, y: float, width: float, height: float, fill: str, edge: str, radius: float) -> None:
         shape = f"round,pad=0,rounding_size={radius}"
         self._add(FancyBboxPatch((x, y), width, height, shape, facecolor=fill, edgecolor=edge), 1)
 
     def _add(self, patch: Any, layer: float, stroke: float = STROKE) -> None:
-        outline = patch.get_transform().transform_path(patch.get_path()).vertices.round(1).tolist()
-        self.drawn.append((outline, patch.get_facecolor(), patch.get_edgecolor(), layer, stroke))
         patch.set(linewidth=0.75 * stroke, zorder=layer)
         self.axes.add_patch(patch)
 
     def text(self, at: Point, text: str, size: float = 17) -> None:
         x, y = at
-        self.drawn.append((at, text, size))
         self.axes.text(x, y + 0.3 * size, text, size=0.75 * size, ha="center", va="baseline", color=INK, zorder=4)
 
     def state(self, at: Point, text: str, fill: str) -> None:
@@ -133,17 +129,22 @@ class Card:
             self._add(PathPatch(path, edgecolor=CARD, facecolor="none", capstyle="butt"), 1.5, 4.5 * STROKE)
         self._add(PathPatch(path, edgecolor=INK, facecolor="none", capstyle="butt"), 1.6 if bridge else 1.4)
 
-    def svg(self) -> tuple[str, str]:
-        """The finished file, and its digest."""
-        return _svg(self.figure, self.title, self.drawn)
+    def plot(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes at this place on the card."""
+        below = self.bottom - top - height
+        place = (left / self.width, below / self.height, width / self.width, height / self.height)
+        axes = self.figure.add_axes(place, facecolor="none", zorder=5)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(INK)
+        axes.tick_params(colors=INK, labelsize=8.5)
+        return axes
 
-
-def _svg(figure: Figure, title: str, drawn: object, paper: str = "none") -> tuple[str, str]:
-    digest = hashlib.sha256(repr(drawn).encode()).hexdigest()
-    out = io.StringIO()
-    nobody = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(out, format="svg", metadata={"Title": title, "Description": digest, **nobody}, facecolor=paper)
-    return re.sub(r"[ \t]+$", "", out.getvalue(), flags=re.MULTILINE), digest
+    def svg(self) -> str:
+        """The finished file."""
+        out = io.StringIO()
+        nobody = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        self.figure.savefig(out, format="svg", metadata={"Title": self.title, **nobody}, facecolor="none")
+        return re.sub(r"[ \t]+$", "", out.getvalue(), flags=re.MULTILINE)
 
 
 def _rounded(points: Sequence[Point]) -> Path:
@@ -171,7 +172,7 @@ def fastrnn() -> Card:
     card.text((198, 173), "$b$")
     card.wire((208, 172), (225, 172))
     card.wire((247, 172), (290, 172))
-    card.curve((316, 172), r"$\tanh$", AMBER, 52)
+    card.curve((316, 172), r"$\mathrm{tanh}$", AMBER, 52)
     card.text((360, 161), "$c$")
     card.wire((342, 172), (389, 172))
     for at, name in (((400, 172), r"$\alpha$"), ((316, 52), r"$\beta$")):
@@ -236,7 +237,7 @@ def _highway(card: Card, stations: Sequence[float], end: float, y: float = 52) -
 def _blend(card: Card, x: float, gate: float, update: float, weight: str, width: float) -> None:
     """Gate and candidate at ``x``, the blend of old state and candidate, and the new state."""
     card.curve((x, gate), r"$\sigma$", VIOLET, 52)
-    card.curve((x, update), r"$\tanh$", AMBER, 52)
+    card.curve((x, update), r"$\mathrm{tanh}$", AMBER, 52)
     fork, weighed, end = x + 76, x + 178, x + 248
     card.text((x + 44, gate - 11), "$z$")
     card.text((x + 44, update - 11), "$c$")
@@ -256,7 +257,7 @@ def _blend(card: Card, x: float, gate: float, update: float, weight: str, width:
 
 
 def gru() -> Card:
-    card = Card("GRU: one step as a picture", 816, 316)
+    card = Card("GRU: one step as a picture", 832, 316)
     card.state((44, 52), "$h_{t{-}1}$", GREEN)
     card.state((44, 250), "$x_t$", BLUE)
     card.dot((92, 52))
@@ -290,7 +291,7 @@ def gru() -> Card:
     card.wire((268, 258), (533, 258))
     card.sign((544, 258), "+")
     card.wire((555, 258), (578, 258))
-    card.curve((604, 258), r"$\tanh$", AMBER, 52)
+    card.curve((604, 258), r"$\mathrm{tanh}$", AMBER, 52)
     card.text((644, 247), "$c$")
     # the blend
     card.dot((560, 114))
@@ -303,8 +304,8 @@ def gru() -> Card:
     card.sign((680, 258), "x")
     card.wire((691, 258), (726, 258), (726, 63))
     card.sign((726, 52), "+")
-    _highway(card, [72, 560, 726], 744)
-    card.state((772, 52), "$h_t$", GREEN)
+    _highway(card, [72, 560, 726], 760)
+    card.state((788, 52), "$h_t$", GREEN)
     return card
 
 
@@ -325,8 +326,8 @@ def lstm() -> Card:
     card.split((292, 197), [fill for _, fill, _ in gates], offsets)
     for (name, fill, level), offset, turn in zip(gates, offsets, (310, 324, 324, 310), strict=True):
         card.wire((296, 197 + offset), (turn, 197 + offset), (turn, level), (348, level))
-        card.curve((374, level), r"$\tanh$" if name == "g" else r"$\sigma$", fill, 52)
-        card.text((416, level - 11), f"${name}$")
+        card.curve((374, level), r"$\mathrm{tanh}$" if name == "g" else r"$\sigma$", fill, 52)
+        card.text((416, level - 13), f"${name}$")
     card.wire((400, 112), (452, 112), (452, 63))
     card.sign((452, 52), "x")
     card.wire((400, 168), (490, 168), (490, 186))
@@ -338,7 +339,7 @@ def lstm() -> Card:
     card.state((728, 52), "$c_t$", GREEN)
     card.dot((610, 52))
     card.wire((610, 52), (610, 102))
-    card.curve((610, 118), r"$\tanh$", GREY, 52)
+    card.curve((610, 118), r"$\mathrm{tanh}$", GREY, 52)
     card.wire((610, 134), (610, 186))
     card.wire((400, 282), (610, 282), (610, 208))
     card.sign((610, 197), "x")
@@ -351,78 +352,136 @@ def lstm() -> Card:
 # Sizes
 
 
-def sizes() -> tuple[str, str]:
-    """int8 bytes of FastGRNN's cell against the rank of U, for three states and two ranks of W."""
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.subplots()
-    drawn: list[Any] = []
-    for size, color in zip((32, 64, 128), ("tab:blue", "tab:green", "tab:purple"), strict=True):
-        full = _int8(nn.FastGRNN(D, size))
-        axes.axhline(full, color=color, lw=1, ls="--")
-        axes.text(101, full, f"H = {size}, full rank", color=color, va="bottom", ha="right", fontsize=8)
-        ranks = range(2, min(size, 90) + 1)
-        for w_rank, line in ((2, ":"), (D, "-")):
-            points = [_int8(nn.FastGRNN(D, size, w_rank=w_rank, u_rank=rank)) for rank in ranks]
-            axes.plot(ranks, points, color=color, ls=line, label=f"H = {size}, w_rank = {w_rank}")
-            drawn.append((size, w_rank, points))
-        axes.plot(size / 2, full, "o", color=color, ms=5)
-        drawn.append((size, full))
-    axes.set(xlabel="u_rank", ylabel="bytes in int8 (biases in float32)", xlim=(0, 102), ylim=(0, 23000))
-    axes.set_title(f"FastGRNN, D = {D}: low rank saves where a line is below its dashed one; dots at u_rank = H / 2")
-    axes.title.set_fontsize(9)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left", ncols=3)
-    return _svg(figure, "Size of FastGRNN as a function of its ranks", drawn, CARD)
+def sizes() -> Card:
+    """Bytes of FastGRNN's cell against the ranks of U and of W, and up to which rank they are saved."""
+    card = Card("Size of FastGRNN as a function of its ranks", 816, 380)
+    left, right = card.plot(60, 94, 324, 226), card.plot(464, 94, 324, 226)
+    for size, color in zip((32, 64, 96), LINES, strict=True):
+        low = [_bytes(D, size, u_rank=rank) for rank in range(1, size + 1)]
+        _line(left, _bytes(D, size), low, color, f"$H={size}$")
+    for channels, color in zip((D, 16, 32), LINES, strict=True):
+        low = [_bytes(channels, H, w_rank=rank, u_rank=RANK) for rank in range(1, channels + 1)]
+        _line(right, _bytes(channels, H, u_rank=RANK), low, color, f"$D={channels}$")
+    left.set(xlim=(0, 112), ylim=(0, 20.5), xlabel="u_rank", xticks=range(0, 97, 16), yticks=range(0, 21, 5))
+    right.set(xlim=(0, 37), ylim=(2, 6.1), xlabel="w_rank", xticks=range(0, 33, 4), yticks=range(2, 7))
+    titles = f"The rank of U:  D = {D}, W full", f"The rank of W:  H = {H}, U of rank {RANK}"
+    for axes, title in zip((left, right), titles, strict=True):
+        axes.set_title(title, loc="left", color=INK, fontsize=9.5, pad=9)
+        axes.text(-0.025, 1.05, "kB", transform=axes.transAxes, ha="right", color=INK, fontsize=8.5)
+        axes.xaxis.label.set(color=INK, size=9)
+    note = "FastGRNN's cell in int8.  Dashed: full rank.  Dot: the largest rank that saves bytes."
+    card.axes.text(60, 46, note, color=INK, fontsize=9.5, va="baseline")
+    return card
 
 
-def _int8(rnn: nn.Recurrent) -> int:
-    return model_size(rnn).int8_bytes
+def _bytes(channels: int, size: int, w_rank: int | None = None, u_rank: int | None = None) -> int:
+    return model_size(nn.FastGRNN(channels, size, w_rank=w_rank, u_rank=u_rank)).int8_bytes
+
+
+def _line(axes: Axes, full: int, low: Sequence[int], color: str, name: str) -> None:
+    """Bytes of each rank from 1 on, strong as long as they are fewer than ``full``."""
+    last = sum(size < full for size in low)
+    ranks, kilobytes = range(1, len(low) + 1), [size / 1000 for size in low]
+    axes.plot(ranks[:last], kilobytes[:last], color=color, lw=2)
+    axes.plot(ranks[last - 1 :], kilobytes[last - 1 :], color=color, lw=1.2, alpha=0.45)
+    axes.plot([0, len(low)], [full / 1000] * 2, color=color, lw=1, ls=(0, (5, 3)))
+    axes.plot(last, kilobytes[last - 1], "o", color=color, ms=5.5)
+    at = last, kilobytes[last - 1]
+    axes.annotate(f"{last}", at, (4, -9), textcoords="offset points", color=color)
+    axes.annotate(name, (len(low), full / 1000), (5, -3), textcoords="offset points", color=color, fontsize=11)
 
 
 def table() -> str:
     """The cells side by side, full and of low rank."""
+    figures = "parameters | bytes | MACs"
     lines = [
-        f"| D = {D}, H = {H} | parameters | bytes in int8 | multiply-adds a step |"
-        f" parameters, rank {RANK} | bytes in int8 | multiply-adds a step |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f"| D = {D}, H = {H} | {figures} | `u_rank={RANK}`: {figures} | largest that saves |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for kind in nn.CELLS.values():
-        cells = [kind.__name__]
-        for w_rank, u_rank in ((None, None), (D, RANK)):
-            size = model_size(kind(D, H, w_rank=w_rank, u_rank=u_rank))
-            cells += [str(size.parameters), str(size.int8_bytes), str(size.macs_per_step)]
-        lines.append("| " + " | ".join(cells) + " |")
+        full, low = model_size(kind(D, H)), model_size(kind(D, H, u_rank=RANK))
+        numbers = [n for size in (full, low) for n in (size.parameters, size.int8_bytes, size.macs_per_step)]
+        numbers.append(sum(model_size(kind(D, H, u_rank=r)).int8_bytes < full.int8_bytes for r in range(1, H + 1)))
+        lines.append("| " + " | ".join([kind.__name__, *map(str, numbers)]) + " |")
     return "\n".join(lines) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 where files differ")
-    check = parser.parse_args().check
-    differs = []
-    with mpl.rc_context(STYLE):
-        pictures = {draw.__name__: draw().svg() for draw in (fastrnn, fastgrnn, ugrnn, gru, lstm)}
-        pictures["sizes"] = sizes()
-    for name, (text, digest) in pictures.items():
-        path = ROOT / PICTURES / f"{name}.svg"
-        if not path.exists() or digest not in path.read_text(encoding="utf-8"):
-            differs.append(path)
-            if not check:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-    page = ROOT / PAGE
-    before = page.read_text(encoding="utf-8")
-    after = re.sub(f"(?<={BEGIN}\n).*(?={END})", lambda _: table(), before, flags=re.DOTALL)
-    if after != before:
-        differs.append(page)
-        if not check:
-            page.write_text(after, encoding="utf-8")
-    for path in differs:
-        print(f"{path.relative_to(ROOT)} {'differs: run python tools/draw_cells.py' if check else 'written'}")
-    return int(check and bool(differs))
+PAGE, PICTURES = "docs/cells.md", "docs/pictures"
+BEGIN, END = "<!-- sizes:begin -->\n", "<!-- sizes:end -->"
+
+
+def generated(page: str) -> dict[str, str]:
+    """All pictures, and the page with its table, by their places in the checkout.
+
+    Raises:
+        ValueError: the page has no place for the table.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{PAGE} needs the lines {BEGIN.strip()} and {END}, where the table of sizes goes")
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        pictures = (fastrnn, fastgrnn, ugrnn, gru, lstm, sizes)
+        files = {f"{PICTURES}/{draw.__name__}.svg": draw().svg() for draw in pictures}
+    return files | {PAGE: before + begin + table() + end + after}
+
+
+_INVISIBLE = re.compile(
+    r"<defs>.*?</defs>|<metadata>.*?</metadata>"
+    r"|<use (?![^>]* y=)[^>]*>"  # letters
+    r'| (?:id|clip-path|xlink:href)="[^"]*"',
+    re.DOTALL,
+)
+_TEXT = re.compile(r"<!--.*?-->", re.DOTALL)  # stands beside its letters
+_NUMBER = re.compile(r"(?<![#\w])-?\d+(?:\.\d+)?(?:e-?\d+)?")
+_TWO_PIXELS = 1.5  # in points, the unit of matplotlib's files
+
+
+def look_alike(one: str, other: str) -> bool:
+    """Whether two of matplotlib's SVGs show the same texts and shapes in the same places, to within two pixels."""
+    (words, numbers), (other_words, other_numbers) = map(_seen, (one, other))
+    return words == other_words and all(abs(a - b) < _TWO_PIXELS for a, b in zip(numbers, other_numbers, strict=True))
+
+
+def _seen(svg: str) -> tuple[list[str], list[float]]:
+    """Words and numbers, without what is not seen and without the outlines of letters."""
+    visible = _INVISIBLE.sub("", svg)
+    shapes = _TEXT.sub("", visible)
+    words = [*_TEXT.findall(visible), *_NUMBER.sub("0", shapes).split()]
+    return words, [float(number) for number in _NUMBER.findall(shapes)]
+
+
+def main(arguments: Sequence[str] | None = None, root: File = ROOT) -> int:
+    """Write or check; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    check = parser.parse_args(arguments).check
+    try:
+        files = generated((root / PAGE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    stale = False
+    for name, text in files.items():
+        path = root / name
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text == old or (check and name.endswith(".svg") and look_alike(old, text)):
+            continue
+        stale = True
+        if check:
+            print(f"{name} differs")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {name}")
+    if check and stale:
+        print("run `python tools/draw_cells.py` and commit the result", file=sys.stderr)
+    return int(check and stale)
 
 
 if __name__ == "__main__":
