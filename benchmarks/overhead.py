@@ -5,7 +5,6 @@ python benchmarks/overhead.py
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -115,7 +114,7 @@ def whole(dataset: Dataset, folder: Path) -> float:
     return float(np.median(np.diff(ends)[WARMUP:]))
 
 
-def main() -> int:
+def main() -> None:
     torch.set_num_threads(THREADS)
     dataset = data()
     with tempfile.TemporaryDirectory() as folder:
@@ -152,8 +151,7 @@ def main() -> int:
         f"{BATCHES} batches of {BATCH}, T {STEPS}, D {FEATURES}, H {HIDDEN}, ranks {W_RANK}/{U_RANK}, {THREADS} thread"
     )
     show(f"an epoch of training: {sizes}", ["", "median", "over the plain loop"], rows)
-    return int(cost > LIMIT)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -167,6 +167,53 @@ def test_nobody_trains_on_when_the_command_is_dead(how: signal.Signals, tmp_path
         end_group(process)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+@pytest.mark.parametrize("seconds", [0.2, 1, 2])
+def test_ctrl_c_while_the_processes_begin(seconds: float, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = begin(out)
+    try:
+        assert wait(lambda: (out / "environment.json").exists())
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        end_group(process)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_that_is_killed_is_one_clear_error(tmp_path: Path) -> None:
+    """As Linux kills what needs too much memory."""
+    out = tmp_path / "run"
+    process = begin(out)
+    try:
+        assert wait(lambda: two_have_begun(out))
+        os.kill(busiest(process.pid), signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        end_group(process)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "--resume" in errors.splitlines()[-1]
+    for seed in (0, 1):
+        checkpoint.load(out / f"seed-{seed}")
+
+
+def busiest(leader: int) -> int:
+    """The process of a group, but for its leader, that worked most."""
+    worked = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == leader and int(stat.parent.name) != leader:
+                worked[int(stat.parent.name)] = int(fields[11])
+    return max(worked, key=worked.__getitem__)
+
+
 def group(leader: int) -> list[str]:
     """The processes of a group that live."""
     found = []
