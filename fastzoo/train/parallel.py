@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -86,8 +88,8 @@ def _side_by_side(tasks: Sequence[Task], jobs: int, progress: bool) -> Iterator[
     waiting = list(tasks)
     pending: dict[Future[_Outcome], Task] = {}
     manager = SyncManager(ctx=context)
-    manager.start(_ignore_interrupts)
-    with manager, ProcessPoolExecutor(jobs, context, _ignore_interrupts) as executor, _progress(progress) as bar:
+    manager.start(_begin_process)
+    with manager, ProcessPoolExecutor(jobs, context, _begin_process) as executor, _progress(progress) as bar:
         told = manager.Queue()
         bars = {
             task.number: bar.add_task(task.title, total=task.settings.epochs, accuracy=float("nan")) for task in tasks
@@ -110,6 +112,19 @@ def _side_by_side(tasks: Sequence[Task], jobs: int, progress: bool) -> Iterator[
                     errors.append(error)
     if errors:
         raise errors[0]
+
+
+def _begin_process() -> None:
+    """In each process of ours: Ctrl-C is for the runs alone, and nobody goes on when the command is dead."""
+    _ignore_interrupts()
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+
+
+def _end_with_the_command() -> None:
+    command = multiprocessing.parent_process()
+    if command is not None:
+        command.join()
+        os._exit(1)  # what is on disk is whole at any moment
 
 
 def _ignore_interrupts() -> None:

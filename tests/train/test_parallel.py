@@ -189,7 +189,7 @@ def test_ctrl_c_while_the_processes_begin(seconds: float, tmp_path: Path) -> Non
 def test_a_process_that_is_killed_is_one_clear_error(tmp_path: Path) -> None:
     """As Linux kills what needs too much memory."""
     out = tmp_path / "run"
-    process = begin(out)
+    process = begin(out, "--set", "train.epochs=120")
     try:
         assert wait(lambda: two_have_begun(out))
         os.kill(busiest(process.pid), signal.SIGKILL)
