@@ -36,6 +36,7 @@ class Log:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self._encoded: list[bytes] = []  # TensorBoard's head, then each epoch
 
     def write(self, history: Sequence[Epoch]) -> None:
         """Write down all epochs so far.
@@ -50,12 +51,29 @@ class Log:
             _files.write(self.folder / NAME, _csv(history))
             if find_spec("tensorboardX") is not None:
                 (self.folder / "tensorboard").mkdir(exist_ok=True)
-                _files.write(self.folder / "tensorboard" / EVENTS, _events(history))
+                _files.write(self.folder / "tensorboard" / EVENTS, self._events(history))
         except OSError as error:
             raise TrainingError(
                 f"cannot write the log to {self.folder}: {error.strerror}. Free some space and go on with --resume: "
                 "the epochs so far, and the best weights, are kept"
             ) from error
+
+    def _events(self, history: Sequence[Epoch]) -> bytes:
+        """The numbers of all epochs as TensorBoard's event file; an epoch's are encoded once."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        now = time.time()
+        if not self._encoded:
+            self._encoded.append(_record(Event(wall_time=now, file_version="brain.Event:2").SerializeToString()))
+        for epoch in history[len(self._encoded) - 1 :]:
+            events = [
+                Event(wall_time=now, step=epoch.epoch, summary=scalar(name, value))
+                for name, value in asdict(epoch).items()
+                if name != "epoch" and isinstance(value, int | float)
+            ]
+            self._encoded.append(b"".join(_record(event.SerializeToString()) for event in events))
+        return b"".join(self._encoded)
 
 
 def _csv(history: Sequence[Epoch]) -> bytes:
@@ -64,20 +82,6 @@ def _csv(history: Sequence[Epoch]) -> bytes:
     table.writeheader()
     table.writerows(asdict(epoch) for epoch in history)
     return text.getvalue().encode()
-
-
-def _events(history: Sequence[Epoch]) -> bytes:
-    """The numbers of all epochs as TensorBoard's event file."""
-    from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.summary import scalar
-
-    now = time.time()
-    events = [Event(wall_time=now, file_version="brain.Event:2")]
-    for epoch in history:
-        for name, value in asdict(epoch).items():
-            if name != "epoch" and isinstance(value, int | float):
-                events.append(Event(wall_time=now, step=epoch.epoch, summary=scalar(name, value)))
-    return b"".join(_record(event.SerializeToString()) for event in events)
 
 
 def _record(data: bytes) -> bytes:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.managers import SyncManager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastzoo.bundle import Metrics
 from fastzoo.data import Dataset
+from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train.loop import Epoch, Run, fit
 from fastzoo.train.settings import Settings
@@ -47,7 +49,7 @@ class Task:
 class _Outcome:
     """What comes back from another process: a :class:`Run` without its data."""
 
-    weights: dict[str, Tensor]
+    weights: dict[str, npt.NDArray[Any]]  # not tensors, whose memory ends with the process
     history: list[Epoch]
     best: Epoch | None
     validation: Metrics | None
@@ -84,66 +86,111 @@ def _fit(task: Task, **arguments: Any) -> Run:
 
 def _side_by_side(tasks: Sequence[Task], jobs: int, progress: bool) -> Iterator[tuple[int, Run]]:
     context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks but not the threads
-    errors: list[BaseException] = []
+    ensure_running()  # when it begins it would let Ctrl-C through
+    errors: list[Exception] = []
     waiting = list(tasks)
-    pending: dict[Future[_Outcome], Task] = {}
-    manager = SyncManager(ctx=context)
-    manager.start(_begin_process)
-    with manager, ProcessPoolExecutor(jobs, context, _begin_process) as executor, _progress(progress) as bar:
-        told = manager.Queue()
+    running: dict[Connection, tuple[Task, BaseProcess]] = {}
+    with _progress(progress) as bar:
         bars = {
             task.number: bar.add_task(task.title, total=task.settings.epochs, accuracy=float("nan")) for task in tasks
         }
-        while waiting or pending:
+        while waiting or running:
             try:
-                while waiting and len(pending) < jobs:  # one more would wait where it cannot be called back
-                    task = waiting.pop(0)
-                    pending[executor.submit(_work, task, told)] = task
-                done, _ = wait(pending, timeout=_GLANCE, return_when=FIRST_COMPLETED)
-                _show(told, bar, bars)
-            except KeyboardInterrupt:  # the runs got it, too: they keep the best so far, and end
-                done = set()
+                while waiting and len(running) < jobs:
+                    with _ctrl_c_held_back():
+                        mine, its = context.Pipe(duplex=False)
+                        process: BaseProcess = context.Process(target=_work, args=(waiting[0], its), daemon=True)
+                        process.start()
+                        its.close()
+                        running[mine] = waiting.pop(0), process
+                ready = wait(list(running), timeout=_GLANCE)
+            except KeyboardInterrupt:  # the runs keep the best so far, and end
                 waiting.clear()
-            for future in done:
-                task = pending.pop(future)
-                if (error := future.exception()) is None:
-                    yield task.number, _whole(task, future.result())
-                else:
-                    errors.append(error)
+                for _, process in running.values():
+                    _interrupt(process)
+                continue
+            for mine in [connection for connection in running if connection in ready]:
+                task, process = running[mine]
+                try:
+                    told = mine.recv()
+                except EOFError:
+                    told = TrainingError(
+                        f"the process of {task.title} was killed; was there too little memory? Go on with --resume, "
+                        "with fewer --jobs: its epochs so far are kept"
+                    )
+                if isinstance(told, Epoch):
+                    bar.update(bars[task.number], completed=told.epoch, accuracy=100 * told.validation_accuracy)
+                    continue
+                del running[mine]
+                mine.close()
+                process.join()
+                if isinstance(told, _Outcome):
+                    yield task.number, _whole(task, told)
+                elif told is not None:
+                    errors.append(told)
     if errors:
         raise errors[0]
 
 
-def _begin_process() -> None:
-    """In each process of ours: Ctrl-C is for the runs alone, and nobody goes on when the command is dead."""
-    _ignore_interrupts()
-    threading.Thread(target=_end_with_the_command, daemon=True).start()
-
-
-def _end_with_the_command() -> None:
-    command = multiprocessing.parent_process()
-    if command is not None:
-        command.join()
-        os._exit(1)  # what is on disk is whole at any moment
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches all processes of a terminal; those that only serve must live on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _work(task: Task, told: Any) -> _Outcome:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Ctrl-C waits, here and in a process that begins, until it is heard; Windows cannot."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        done = _fit(task, progress=False, on_epoch=lambda epoch: told.put((task.number, epoch)))
+        yield
     finally:
-        _ignore_interrupts()
-    return _Outcome(done.net.state_dict(), done.history, done.best, done.validation, done.interrupted)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _interrupt(process: BaseProcess) -> None:
+    """Ctrl-C for a process, which may have got it from the terminal, too: it hears the first one only."""
+    if process.pid is not None and sys.platform != "win32":
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGINT)
+
+
+def _work(task: Task, told: Connection) -> None:
+    """A run, in a process of its own: tells of each epoch, then the outcome, an error, or None for nothing."""
+    Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    outcome: _Outcome | Exception | None = None
+    try:
+        signal.signal(signal.SIGINT, _once)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        done = _fit(task, progress=False, on_epoch=told.send)
+        outcome = _Outcome(
+            {name: value.numpy() for name, value in done.net.state_dict().items()},
+            done.history,
+            done.best,
+            done.validation,
+            done.interrupted,
+        )
+    except KeyboardInterrupt:  # before the first step
+        pass
+    except Exception as error:
+        outcome = error
+    with suppress(OSError):  # nobody listens any more
+        told.send(outcome)
+
+
+def _once(*_: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """Nobody trains on, and writes into the folders, when the command is dead."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _whole(task: Task, outcome: _Outcome) -> Run:
-    task.net.load_state_dict(outcome.weights)
+    task.net.load_state_dict({name: torch.from_numpy(value) for name, value in outcome.weights.items()})
     settings = task.settings
     return Run(
         task.net,
@@ -157,16 +204,6 @@ def _whole(task: Task, outcome: _Outcome) -> Run:
         task.folder,
         task.bundle,
     )
-
-
-def _show(told: Any, bar: Progress, bars: Mapping[int, TaskID]) -> None:
-    """Bring the bars up to what the processes told."""
-    while True:
-        try:
-            number, epoch = told.get_nowait()
-        except queue.Empty:
-            return
-        bar.update(bars[number], completed=epoch.epoch, accuracy=100 * epoch.validation_accuracy)
 
 
 def _progress(visible: bool) -> Progress:

@@ -24,7 +24,7 @@ def parts(dataset: Dataset, folds: int, seed: int = 0) -> list[Dataset]:
     return [fold(dataset, number, folds, seed) for number in range(folds)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     folds=st.integers(2, 6),
     seed=st.integers(0, 2**32 - 1),

@@ -60,7 +60,7 @@ def test_side_by_side_gives_the_same_bits_and_a_failing_seed_spares_the_others(
     assert list(seeds.load(folder).validation_accuracy) == [3, 5]
 
     (folder / "seed-4").unlink()  # once the cause is gone, only what is missing is done
-    fit_recipe(THREE, dataset, folder, progress=False, jobs=2, resumed=True)
+    fit_recipe(THREE, dataset, folder, progress=False, resumed=True)
     assert files(folder) == files(alone[0])
 
 

@@ -313,7 +313,7 @@ def test_a_damaged_checkpoint_beside_a_good_state_is_made_again(
     assert same(weights(checkpoint.load(tmp_path).net), weights(whole.net))
 
 
-@hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_no_flipped_bit_goes_unseen(place: float, bit: int, tmp_path: Path) -> None:
     record = {"epoch": 2, "text": "ä", "loss": 0.1, "nothing": None}
