@@ -10,18 +10,18 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastzoo import _files, _json, bundle
+from fastzoo._order import natural
 from fastzoo.entry import entries, entry_faults, index
 from fastzoo.errors import BundleError, RegistryError, UnknownModelError
 
 __all__ = [
-    "Registry", "builtin", "fastest", "find", "index", "is_folder", "locate", "models", "natural", "read", "register",
+    "Registry", "builtin", "fastest", "find", "index", "is_folder", "locate", "models", "read", "register",
     "render", "user_paths",
 ]  # fmt: skip
 
@@ -98,12 +98,6 @@ def render(models: Mapping[str, Any]) -> bytes:
     """The content of a registry file, models in natural order."""
     ordered = {name: models[name] for name in sorted(models, key=natural)}
     return _json.render({"schema": SCHEMA, "models": ordered}).encode() + b"\n"
-
-
-def natural(name: str) -> list[tuple[bool, int, str]]:
-    """Sort key by which h8 comes before h16."""
-    parts = [part for part in re.split(r"([0-9]+)", name) if part]
-    return [(False, int(part), "") if part.isdecimal() else (True, 0, part) for part in parts]
 
 
 def _known() -> dict[str, tuple[Registry, dict[str, Any]]]:

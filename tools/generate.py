@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastzoo import _files, bundle, registry
+from fastzoo._order import natural
 from fastzoo.errors import FastzooError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +55,7 @@ def table(models: Mapping[str, dict[str, Any]]) -> str:
         return "No models yet."
     rows = ["| model | data | accuracy | weights | file | latency |", "|---|---|--:|--:|--:|---|"]
     notes: dict[str, None] = {}  # an ordered set
-    for name in sorted(models, key=registry.natural):
+    for name in sorted(models, key=natural):
         rows.append(row(models[name]))
         notes.update(dict.fromkeys(remarks(models[name])))
     return "\n".join([*rows, "", *(f"- {note}" for note in notes)]).rstrip()

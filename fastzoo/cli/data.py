@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastzoo.cli import _console, _cut
+from fastzoo.cli._options import taking
 
 if TYPE_CHECKING:
     from fastzoo.data import Cut, Report
@@ -73,7 +74,7 @@ def fetch(
 
 
 @app.command()
-@_cut.options
+@taking(cut=_cut.OPTIONS)
 def describe(
     source: Source,
     cut: Cut,
@@ -104,7 +105,7 @@ def describe(
 
 
 @app.command()
-@_cut.options
+@taking(cut=_cut.OPTIONS)
 def prepare(
     source: Source,
     cut: Cut,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastzoo.cli import _console
+from fastzoo.cli._options import Option, Options, taking
 
 if TYPE_CHECKING:
     from fastzoo.data import Dataset, Split
@@ -21,7 +22,30 @@ EDGEML_SEED = 42  # fixed in EdgeML's FastCells examples
 
 _FILES, _USE = "What the files do not say", "What the network is for, without --data"
 
+# Fields of fastzoo.nn.edgeml.Options.
+_READING = {
+    "gate_nonlinearity": Option(str, "quantSigm, tanh, ...; else command.txt's, or sigmoid.", _FILES, name="--gate"),
+    "update_nonlinearity": Option(str, "quantTanh, relu, ...; else command.txt's, or tanh.", _FILES, name="--update"),
+    "framework": Option(str, "tensorflow or pytorch; an LSTM may need it.", _FILES),
+    "transposed": Option(
+        bool,
+        "FastGRNN stored for x @ W.T; only square matrices need it.",
+        _FILES,
+        name="--transposed/--not-transposed",
+    ),
+    "normalisation": Option(
+        str, "exact (the default), averaged (over time) or none (samples come normalised).", _FILES
+    ),
+}
+_PURPOSE = {
+    "rate": Option(float, "Samples per second, else 1.", _USE),
+    "channels": Option(str, "Names with units, joined by commas.", _USE),
+    "labels": Option(str, "Names of the classes in order, joined by commas.", _USE),
+    "steps": Option(int, "Of a window, else those of mean.npy.", _USE, min=1),
+}
 
+
+@taking(reading=Options(_READING), purpose=Options(_PURPOSE))
 def import_edgeml(
     model: Annotated[
         Path,
@@ -37,39 +61,9 @@ def import_edgeml(
         str | None,
         typer.Option(help="A data set's id, or a prepared .npz file: what it was trained on. Its test split is tried."),
     ] = None,
-    gate_nonlinearity: Annotated[
-        str | None,
-        typer.Option("--gate", rich_help_panel=_FILES, help="quantSigm, tanh, ...; else command.txt's, or sigmoid."),
-    ] = None,
-    update_nonlinearity: Annotated[
-        str | None,
-        typer.Option("--update", rich_help_panel=_FILES, help="quantTanh, relu, ...; else command.txt's, or tanh."),
-    ] = None,
-    framework: Annotated[
-        str | None, typer.Option(rich_help_panel=_FILES, help="tensorflow or pytorch; an LSTM may need it.")
-    ] = None,
-    transposed: Annotated[
-        bool | None,
-        typer.Option(
-            "--transposed/--not-transposed",
-            rich_help_panel=_FILES,
-            help="FastGRNN stored for x @ W.T; only square matrices need it.",
-        ),
-    ] = None,
-    normalisation: Annotated[
-        str,
-        typer.Option(rich_help_panel=_FILES, help="exact, averaged (over time) or none (samples come normalised)."),
-    ] = "exact",
-    rate: Annotated[float | None, typer.Option(rich_help_panel=_USE, help="Samples per second, else 1.")] = None,
-    channels: Annotated[
-        str | None, typer.Option(rich_help_panel=_USE, help="Names with units, joined by commas.")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(rich_help_panel=_USE, help="Names of the classes in order, joined by commas.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel=_USE, help="Of a window, else those of mean.npy.")
-    ] = None,
+    *,
+    reading: dict[str, Any],
+    purpose: dict[str, Any],
 ) -> None:
     """Read a model of EdgeML's (TensorFlow or PyTorch, all five cells) and write a checkpoint to export.
 
@@ -78,52 +72,52 @@ def import_edgeml(
     Example: fastzoo import-edgeml LSTMResults/2020-05-06T07-08-09 --framework tensorflow --out my-model --data har
     """
     from fastzoo.errors import EdgeMLError, TrainingError
-    from fastzoo.nn import SequenceClassifier
-    from fastzoo.nn.edgeml import Options, read
+    from fastzoo.nn import SequenceClassifier, edgeml
     from fastzoo.train import checkpoint, seeds
     from fastzoo.train.checkpoint import DataRecord
 
     if not force and ((out / checkpoint.NAME).exists() or seeds.is_run(out)):
         raise TrainingError(f"{out} holds a checkpoint already; choose another --out, or replace it with --force")
-    imported = read(model, Options(gate_nonlinearity, update_nonlinearity, framework, transposed, normalisation))
+    imported = edgeml.read(model, edgeml.Options(**reading))
     net = imported.net
     if not isinstance(net, SequenceClassifier):
         raise EdgeMLError(f"{model} has no linear layer and so no classes; fastzoo.nn.from_edgeml reads it in Python")
     if data:
-        use = {"--rate": rate, "--channels": channels, "--labels": labels, "--steps": steps}
-        dataset = _dataset(data, use)
+        dataset = _dataset(data, purpose)
         record, test = DataRecord.of(dataset), dataset.test
     else:
-        record, test = _data_record(model, net, rate, channels, labels, steps or imported.steps), None
+        record, test = _data_record(model, net, imported.steps, **purpose), None
     _check_fit(net, record, imported.steps)
     checkpoint.save(out, net, record, _training_record(model, imported), environment={})
     _report(imported, net, record, test)
     typer.echo(f"Next: fastzoo export {out} --out {out}-bundle --data {data or 'ID_OR_NPZ'}")
 
 
-def _dataset(data: str, use: Mapping[str, object]) -> Dataset:
+def _dataset(data: str, purpose: Mapping[str, object]) -> Dataset:
     from fastzoo import data as datasets
     from fastzoo.errors import EdgeMLError
 
-    if given := [name for name, value in use.items() if value is not None]:
-        raise EdgeMLError(
-            f"the data set says rate, channels, labels and steps: leave out {', '.join(given)}, or --data"
-        )
+    if purpose:
+        given = ", ".join(f"--{name}" for name in purpose)
+        raise EdgeMLError(f"the data set says rate, channels, labels and steps: leave out {given}, or --data")
     return datasets.load(data)
 
 
 def _data_record(
     model: Path,
     net: SequenceClassifier,
-    rate: float | None,
-    channels: str | None,
-    labels: str | None,
-    steps: int | None,
+    known_steps: int | None,
+    *,
+    rate: float | None = None,
+    channels: str | None = None,
+    labels: str | None = None,
+    steps: int | None = None,
 ) -> DataRecord:
     """What a checkpoint says of its data, where the recordings are not at hand."""
     from fastzoo.errors import EdgeMLError
     from fastzoo.train.checkpoint import DataRecord
 
+    steps = steps or known_steps
     if steps is None:
         raise EdgeMLError("how many steps does a window have? No mean.npy tells: give --steps, or --data")
     if rate is not None and not (math.isfinite(rate) and rate > 0):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastzoo.cli import _console, _cut
+from fastzoo.cli._options import Option, Options, taking
 
 if TYPE_CHECKING:
     from fastzoo.data import Cut, Dataset
@@ -17,15 +18,71 @@ if TYPE_CHECKING:
 _MODEL, _TRAINING, _AUGMENTATION = "The network", "Training", "Augmentation"
 
 
-@_cut.options
+# Keys of a recipe.
+RECIPE = {
+    "data.id": Option(
+        str, "An id such as har or digits, a prepared .npz, a table or a folder of recordings.", name="--data"
+    ),
+    "seeds": Option(int, "Train so many seeds; validation chooses.", min=1),
+    "train.seed": Option(int, "The (first) seed."),
+    "folds": Option(int, "Cross-validate over so many parts of the groups, in the place of seeds.", min=2),
+    "model.cell": Option(str, "fastgrnn (the default), fastrnn, ugrnn, gru, lstm.", _MODEL),
+    "model.hidden_size": Option(int, "Units H (default: 64).", _MODEL),
+    "model.num_layers": Option(int, "Stacked cells (default: 1).", _MODEL),
+    "model.bidirectional": Option(bool, "Read windows backwards, too.", _MODEL, name="--bidirectional"),
+    "model.dropout": Option(float, "Between stacked cells (default: 0).", _MODEL),
+    "model.w_rank": Option(int, "Rank of W; absent = full.", _MODEL),
+    "model.u_rank": Option(int, "Rank of U; absent = full.", _MODEL),
+    "model.gate_nonlinearity": Option(str, "sigmoid (the default), quant_sigmoid, ...", _MODEL, name="--gate"),
+    "model.update_nonlinearity": Option(str, "tanh (the default), quant_tanh, relu, ...", _MODEL, name="--update"),
+    "model.nu": Option(float, "FastGRNN: fixed nu; 0 (the default) runs fastest.", _MODEL),
+    "model.pool": Option(int, "Average the last POOL states (default: 1).", _MODEL),
+    "train.epochs": Option(int, "Passes (default: 60).", _TRAINING),
+    "train.batch_size": Option(int, "Default: 128.", _TRAINING),
+    "train.optimizer": Option(str, "adamw (the default) or adam.", _TRAINING),
+    "train.learning_rate": Option(float, "Default: 0.01.", _TRAINING),
+    "train.weight_decay": Option(float, "Default: 0.01.", _TRAINING),
+    "train.schedule": Option(str, "onecycle (the default) or step.", _TRAINING),
+    "train.average": Option(float, "Decay of the running average of the weights.", _TRAINING),
+    "train.label_smoothing": Option(float, "Share of the target spread over all classes.", _TRAINING),
+    "train.balance": Option(str, "Rare classes count more: loss, sampling or none.", _TRAINING),
+    "train.patience": Option(int, "End after so many epochs without a better one.", _TRAINING),
+    "train.sparsity.w": Option(
+        float, "Share of W's entries that is kept, such as 0.3.", _TRAINING, name="--w-sparsity"
+    ),
+    "train.sparsity.u": Option(float, "The same for U. Three phases, as EdgeML's.", _TRAINING, name="--u-sparsity"),
+    "train.qat": Option(bool, "Round as int8 files will, in the last phase.", _TRAINING, name="--qat"),
+    "train.at_rest": Option(float, "0 to 1: scale channels by quiet windows, too.", _TRAINING),
+    "train.augmentation.rotate": Option(float, "Turn the device by N(0, ROTATE) radians.", _AUGMENTATION),
+    "train.augmentation.scale": Option(float, "Scale windows by 1 + N(0, SCALE).", _AUGMENTATION),
+    "train.augmentation.noise": Option(float, "Noise in standard deviations of a channel.", _AUGMENTATION),
+    "train.augmentation.time_shift": Option(float, "Shift windows by up to this share of them.", _AUGMENTATION),
+    "train.augmentation.time_warp": Option(
+        float, "Play windows faster and slower, by exp N(0, TIME_WARP).", _AUGMENTATION
+    ),
+    "train.augmentation.drop": Option(float, "Probability that a sensor is missing in a window.", _AUGMENTATION),
+    "train.augmentation.time_masks": Option(int, "Mask so many stretches of time (SpecAugment).", _AUGMENTATION),
+    "train.augmentation.time_mask_width": Option(
+        float, "The largest, as a share of the window (default: 0.1).", _AUGMENTATION
+    ),
+    "train.augmentation.frequency_masks": Option(
+        int, "Mask so many runs of neighbouring bands (SpecAugment).", _AUGMENTATION
+    ),
+    "train.augmentation.frequency_mask_width": Option(int, "The largest, in bands (default: 4).", _AUGMENTATION),
+    "train.augmentation.only": Option(
+        list[str],
+        "Scale, noise, drop, masks for these alone: acc_*; repeatable.",
+        _AUGMENTATION,
+        name="--augment-only",
+    ),
+}
+
+
+@taking(given=Options(RECIPE), cut=_cut.OPTIONS)
 def train(
-    cut: Cut,
+    given: dict[str, Any],
     recipe: Annotated[
         Path | None, typer.Argument(metavar="[RECIPE]", help="A TOML recipe; options override what it says.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="An id such as har or digits, a prepared .npz, a table or a folder of recordings."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. (default: runs/<cell>-<data>)")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is already there.")] = False,
@@ -37,11 +94,6 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, such as train.epochs=5; repeatable."),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Train so many seeds; validation chooses.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The (first) seed.")] = None,
-    folds: Annotated[
-        int | None, typer.Option(min=2, help="Cross-validate over so many parts of the groups, in the place of seeds.")
-    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Seeds or folds side by side, one core each. (default: all cores)")
     ] = None,
@@ -51,30 +103,9 @@ def train(
     test: Annotated[
         bool, typer.Option("--test", help="In the end, once, measure on the test split, too. Export does it anyway.")
     ] = False,
-    cell: Annotated[
-        str | None, typer.Option(rich_help_panel=_MODEL, help="fastgrnn (the default), fastrnn, ugrnn, gru, lstm.")
-    ] = None,
-    hidden_size: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Units H (default: 64).")] = None,
-    num_layers: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Stacked cells (default: 1).")] = None,
-    bidirectional: Annotated[
-        bool | None, typer.Option("--bidirectional", rich_help_panel=_MODEL, help="Read windows backwards, too.")
-    ] = None,
-    dropout: Annotated[
-        float | None, typer.Option(rich_help_panel=_MODEL, help="Between stacked cells (default: 0).")
-    ] = None,
-    w_rank: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Rank of W; absent = full.")] = None,
-    u_rank: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Rank of U; absent = full.")] = None,
-    gate_nonlinearity: Annotated[
-        str | None, typer.Option("--gate", rich_help_panel=_MODEL, help="sigmoid (the default), quant_sigmoid, ...")
-    ] = None,
-    update_nonlinearity: Annotated[
-        str | None, typer.Option("--update", rich_help_panel=_MODEL, help="tanh (the default), quant_tanh, relu, ...")
-    ] = None,
-    nu: Annotated[
-        float | None,
-        typer.Option(rich_help_panel=_MODEL, help="FastGRNN: fixed nu; 0 (the default) runs fastest."),
-    ] = None,
-    train_nu: Annotated[bool, typer.Option("--train-nu", rich_help_panel=_MODEL, help="Train nu instead.")] = False,
+    train_nu: Annotated[
+        bool, typer.Option("--train-nu", rich_help_panel=_MODEL, help="Train nu, in the place of --nu.")
+    ] = False,
     max_bytes: Annotated[
         int | None,
         typer.Option(
@@ -85,138 +116,19 @@ def train(
         float | None,
         typer.Option("--max-latency-us", rich_help_panel=_MODEL, help="Budget for a window, measured here beforehand."),
     ] = None,
-    pool: Annotated[
-        int | None, typer.Option(rich_help_panel=_MODEL, help="Average the last POOL states (default: 1).")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(rich_help_panel=_TRAINING, help="Passes (default: 60).")] = None,
-    batch_size: Annotated[int | None, typer.Option(rich_help_panel=_TRAINING, help="Default: 128.")] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(rich_help_panel=_TRAINING, help="adamw (the default) or adam.")
-    ] = None,
-    learning_rate: Annotated[float | None, typer.Option(rich_help_panel=_TRAINING, help="Default: 0.01.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(rich_help_panel=_TRAINING, help="Default: 0.01.")] = None,
-    schedule: Annotated[
-        str | None, typer.Option(rich_help_panel=_TRAINING, help="onecycle (the default) or step.")
-    ] = None,
-    average: Annotated[
-        float | None, typer.Option(rich_help_panel=_TRAINING, help="Decay of the running average of the weights.")
-    ] = None,
-    label_smoothing: Annotated[
-        float | None, typer.Option(rich_help_panel=_TRAINING, help="Share of the target spread over all classes.")
-    ] = None,
-    balance: Annotated[
-        str | None, typer.Option(rich_help_panel=_TRAINING, help="Rare classes count more: loss, sampling or none.")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(rich_help_panel=_TRAINING, help="End after so many epochs without a better one.")
-    ] = None,
-    w_sparsity: Annotated[
-        float | None, typer.Option(rich_help_panel=_TRAINING, help="Share of W's entries that is kept, such as 0.3.")
-    ] = None,
-    u_sparsity: Annotated[
-        float | None, typer.Option(rich_help_panel=_TRAINING, help="The same for U. Three phases, as EdgeML's.")
-    ] = None,
-    qat: Annotated[
-        bool | None,
-        typer.Option("--qat", rich_help_panel=_TRAINING, help="Round as int8 files will, in the last phase."),
-    ] = None,
-    at_rest: Annotated[
-        float | None, typer.Option(rich_help_panel=_TRAINING, help="0 to 1: scale channels by quiet windows, too.")
-    ] = None,
-    rotate: Annotated[
-        float | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Turn the device by N(0, ROTATE) radians.")
-    ] = None,
-    scale: Annotated[
-        float | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Scale windows by 1 + N(0, SCALE).")
-    ] = None,
-    noise: Annotated[
-        float | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Noise in standard deviations of a channel.")
-    ] = None,
-    time_shift: Annotated[
-        float | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Shift windows by up to this share of them.")
-    ] = None,
-    time_warp: Annotated[
-        float | None,
-        typer.Option(rich_help_panel=_AUGMENTATION, help="Play windows faster and slower, by exp N(0, TIME_WARP)."),
-    ] = None,
-    drop: Annotated[
-        float | None,
-        typer.Option(rich_help_panel=_AUGMENTATION, help="Probability that a sensor is missing in a window."),
-    ] = None,
-    time_masks: Annotated[
-        int | None, typer.Option(rich_help_panel=_AUGMENTATION, help="Mask so many stretches of time (SpecAugment).")
-    ] = None,
-    time_mask_width: Annotated[
-        float | None,
-        typer.Option(rich_help_panel=_AUGMENTATION, help="The largest, as a share of the window (default: 0.1)."),
-    ] = None,
-    frequency_masks: Annotated[
-        int | None,
-        typer.Option(rich_help_panel=_AUGMENTATION, help="Mask so many runs of neighbouring bands (SpecAugment)."),
-    ] = None,
-    frequency_mask_width: Annotated[
-        int | None, typer.Option(rich_help_panel=_AUGMENTATION, help="The largest, in bands (default: 4).")
-    ] = None,
-    augment_only: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel=_AUGMENTATION, help="Scale, noise, drop, masks for these alone: acc_*; repeatable."
-        ),
-    ] = None,
+    *,
+    cut: Cut,
 ) -> None:
     """Train a classifier; keep the weights that are best on validation subjects.
 
     The folder of the run holds its recipe, checkpoint, log, curves and a report. Ctrl-C ends early and keeps the best
     so far; --resume goes on. Next comes `fastzoo export`.
 
-    Example: fastzoo train --data har --cell fastgrnn --hidden-size 64 --w-rank 6 --u-rank 16 --pool 64 --rotate 0.25
+    Example: fastzoo train --data har --cell fastgrnn --hidden-size 64 --u-rank 16 --pool 64 --rotate 0.25
 
     Example: fastzoo train recipes/fastgrnn-har.toml --set train.epochs=5 --out runs/har
     """
-    given: dict[str, Any] = {
-        "data.id": data,
-        "model.cell": cell,
-        "model.hidden_size": hidden_size,
-        "model.num_layers": num_layers,
-        "model.bidirectional": bidirectional,
-        "model.dropout": dropout,
-        "model.w_rank": w_rank,
-        "model.u_rank": u_rank,
-        "model.gate_nonlinearity": gate_nonlinearity,
-        "model.update_nonlinearity": update_nonlinearity,
-        "model.nu": "trained" if train_nu else nu,
-        "model.pool": pool,
-        "train.epochs": epochs,
-        "train.batch_size": batch_size,
-        "train.optimizer": optimizer,
-        "train.learning_rate": learning_rate,
-        "train.weight_decay": weight_decay,
-        "train.schedule": schedule,
-        "train.average": average,
-        "train.label_smoothing": label_smoothing,
-        "train.balance": balance,
-        "train.patience": patience,
-        "train.at_rest": at_rest,
-        "train.seed": seed,
-        "train.qat": qat,
-        "train.sparsity.w": w_sparsity,
-        "train.sparsity.u": u_sparsity,
-        "train.augmentation.rotate": rotate,
-        "train.augmentation.scale": scale,
-        "train.augmentation.noise": noise,
-        "train.augmentation.time_shift": time_shift,
-        "train.augmentation.time_warp": time_warp,
-        "train.augmentation.drop": drop,
-        "train.augmentation.time_masks": time_masks,
-        "train.augmentation.time_mask_width": time_mask_width,
-        "train.augmentation.frequency_masks": frequency_masks,
-        "train.augmentation.frequency_mask_width": frequency_mask_width,
-        "train.augmentation.only": augment_only or None,
-        "seeds": seeds,
-        "folds": folds,
-    }
-    given |= {f"data.{name}": list(value) if name == "channels" else value for name, value in cut.given().items()}
-    changes = {key: value for key, value in given.items() if value is not None} | _parsed(change or [])
+    changes = _changes(given, train_nu, cut, change or [])
     if resume:
         recipe = _recipe_of(out, recipe, changes)
     chosen = _recipe(recipe, changes)
@@ -239,7 +151,9 @@ class _Budget:
         from fastzoo.train import budget
 
         if self.max_bytes is not None and not self.sized:
-            recipe = replace(recipe, model=budget.suggest(self.max_bytes, dataset, recipe.model)[0])
+            model = budget.suggest(self.max_bytes, dataset, recipe.model)[0]
+            typer.echo(f"{self.max_bytes} bytes leave room for {budget.options(model, recipe.model)}")
+            recipe = replace(recipe, model=model)
         if self.max_bytes is not None:
             budget.check_bytes(recipe.model, dataset, self.max_bytes, recipe.settings.sparsity)
         if self.max_latency_us is not None:
@@ -247,6 +161,17 @@ class _Budget:
             latency = budget.check_latency(net, steps, self.max_latency_us)
             typer.echo(f"a window takes {latency:.0f} us here, of the {self.max_latency_us:g} us that it may")
         return recipe
+
+
+def _changes(given: dict[str, Any], train_nu: bool, cut: Cut, sets: list[str]) -> dict[str, Any]:
+    """What the options say of the recipe, by key."""
+    from fastzoo.errors import TrainingError
+
+    if train_nu and "model.nu" in given:
+        raise TrainingError("--nu fixes what --train-nu trains: leave one of them out")
+    trained = {"model.nu": "trained"} if train_nu else {}
+    windows = {f"data.{name}": list(value) if name == "channels" else value for name, value in cut.given().items()}
+    return given | trained | windows | _parsed(sets)
 
 
 def _parsed(changes: list[str]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from fastzoo import wav
 from fastzoo._json import listing
+from fastzoo._order import natural
 from fastzoo.audio import FULL_SCALE, LogMel, mono
-from fastzoo.data.cut import Cut, natural
+from fastzoo.data.cut import Cut
 from fastzoo.data.prepared import SPLITS, TEST, TRAIN, VALIDATION, Dataset
 from fastzoo.data.windows import resampled
 from fastzoo.errors import DataError, InputError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -90,11 +89,6 @@ class Cut:
 def option(name: str) -> str:
     """A field as the command line calls it."""
     return f"--{name.replace('_', '-')}"
-
-
-def natural(text: str) -> str:
-    """Sort key by which "walk 2" comes before "walk 10"."""
-    return re.sub(r"[0-9]+", lambda number: number[0].zfill(20), text)
 
 
 def _faults(cut: Cut) -> list[str]:

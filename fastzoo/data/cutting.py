@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastzoo._json import listing
+from fastzoo._order import natural
 from fastzoo.data.columns import Columns
-from fastzoo.data.cut import Cut, natural
+from fastzoo.data.cut import Cut
 from fastzoo.data.prepared import SPLITS, Dataset
 from fastzoo.data.recordings import Block, Labels, Recording, blocks, check, common_rate, shortest
 from fastzoo.data.timeline import rounded

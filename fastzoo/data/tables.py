@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastzoo._json import listing
+from fastzoo._order import natural
 from fastzoo.data import columns
 from fastzoo.data.columns import Columns
-from fastzoo.data.cut import UNITS, Cut, natural, option
+from fastzoo.data.cut import UNITS, Cut, option
 from fastzoo.data.cutting import dataset
 from fastzoo.data.prepared import Dataset
 from fastzoo.data.recordings import Labels, Recording

@@ -6,8 +6,7 @@ import copy
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from fastzoo import metrics
@@ -25,9 +22,13 @@ from fastzoo.data import Dataset, Split
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier, model_size
 from fastzoo.train import checkpoint, log, resume
+from fastzoo.train.progress import progress_bars
+from fastzoo.train.qat import FakeQuantizer
 from fastzoo.train.settings import Settings
 from fastzoo.train.sparsity import nonzeros
 from fastzoo.train.trainer import Trainer
+
+_FIGURES = "loss {task.fields[loss]:.3f}  validation {task.fields[accuracy]:.1f} %"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Run:
         waited = self.settings.patience and self.best and self.history[-1].epoch - self.best.epoch
         return len(self.history) == self.settings.epochs or bool(waited and waited >= self.settings.patience)
 
+    @property
+    def answering(self) -> SequenceClassifier:
+        """:attr:`net` as it will answer once exported: rounded, after quantization-aware training."""
+        return FakeQuantizer.of_training(self.net, self.dataset.train.x).rounded() if self.settings.qat else self.net
+
 
 def fit(
     net: SequenceClassifier,
@@ -80,16 +86,16 @@ def fit(
     """Train ``net`` on the training windows of ``dataset`` and keep the epoch that is best on its validation windows.
 
     Validation accuracy decides; of equals, the later epoch. Where the data set has no validation split, whole groups
-    of the training split are held out. With sparsity, an epoch counts once the weights are as sparse
-    as they shall be; with ``qat``, in the last phase, and as its int8 file will answer.
-    Ctrl-C ends the run early and keeps the best weights so far; so does an error.
+    of the training split are held out. With sparsity, an epoch counts once the weights are as sparse as they shall be;
+    with ``qat``, in the last phase, and as its int8 file will answer. Ctrl-C ends the run early and keeps the best
+    weights so far; so does an error.
 
     Args:
         net: changed in place.
         dataset: windows in raw units; mean and std per channel are taken from its training split.
         settings: defaults where None.
-        out: folder for the checkpoint, rewritten whenever validation improves, the state after each epoch, the log and
-            the report; None = nothing is written.
+        out: folder for the checkpoint, rewritten whenever validation improves, the state after each epoch, and the
+            log; None = nothing is written.
         resumed: go on from the state in ``out``, if there is one: the run ends with the bits that it would have had
             without a break (on the same kind of machine, with as many threads). Without it an earlier state is deleted.
         progress: show a progress bar.
@@ -123,7 +129,7 @@ def _run(run: Run, resumed: bool, progress: bool, on_epoch: Callable[[Epoch], No
     elif run.folder is not None:
         resume.clear(run.folder)
     record = log.Log(run.folder)
-    with _progress(progress) as bar:
+    with progress_bars(_FIGURES, progress) as bar:
         total = settings.epochs * trainer.batches
         task = bar.add_task("training", total=total, completed=trainer.steps_done, loss=math.nan, accuracy=math.nan)
         try:
@@ -274,16 +280,3 @@ def _check_fit(net: SequenceClassifier, dataset: Dataset) -> None:
         faults.append(f"no training window of class {', '.join(missing)}")
     if faults:
         raise TrainingError(f"cannot train on {dataset.id!r}: " + "; ".join(faults))
-
-
-@contextmanager
-def _progress(visible: bool) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  validation {task.fields[accuracy]:.1f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not visible) as bar:
-        yield bar

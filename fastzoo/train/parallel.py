@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastzoo.bundle import Metrics
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train.loop import Epoch, Run, fit
+from fastzoo.train.progress import progress_bars
 from fastzoo.train.settings import Settings
 
 _GLANCE = 0.2  # seconds between two looks at what the processes tell
@@ -90,7 +89,7 @@ def _side_by_side(tasks: Sequence[Task], jobs: int, progress: bool) -> Iterator[
     errors: list[Exception] = []
     waiting = list(tasks)
     running: dict[Connection, tuple[Task, BaseProcess]] = {}
-    with _progress(progress) as bar:
+    with progress_bars("validation {task.fields[accuracy]:.1f} %", progress) as bar:
         bars = {
             task.number: bar.add_task(task.title, total=task.settings.epochs, accuracy=float("nan")) for task in tasks
         }
@@ -204,14 +203,3 @@ def _whole(task: Task, outcome: _Outcome) -> Run:
         task.folder,
         task.bundle,
     )
-
-
-def _progress(visible: bool) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("validation {task.fields[accuracy]:.1f} %"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(file=sys.stderr), disable=not visible)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -60,6 +61,11 @@ class FakeQuantizer:
         self.net, self.calibration = net, calibration
         self.activations = exported if activations is None else activations
         self._levels: tuple[Levels, ...] | None = None
+
+    @classmethod
+    def of_training(cls, net: SequenceClassifier, x: npt.NDArray[Any] | Tensor) -> FakeQuantizer:
+        """With those of the training windows ``x [N, T, D]`` that the exporter calibrates on."""
+        return cls(net, torch.as_tensor(x[calibration_rows(len(x))]).float())
 
     def refresh(self) -> None:
         """Let the next call find the activations' ranges anew; the weights' scales are always those of the weights."""

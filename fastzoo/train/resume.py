@@ -21,9 +21,9 @@ from torch import Tensor
 from fastzoo import _files
 from fastzoo.errors import TrainingError
 
-KEPT = 2
-
 logger = logging.getLogger(__name__)
+
+KEPT = 2
 _NAME = re.compile(r"resume-(\d{6})\.safetensors")
 
 

@@ -127,7 +127,7 @@ def _finish(folder: Path, recipe: Recipe, runs: Mapping[int, Run], tested: bool,
         tests[number] = None
         asked = tested or (resumed and reports.was_tested(run.folder))
         if asked and not run.interrupted and len(run.source.test):
-            tests[number] = evaluate(run.net, run.source.test, run.source.classes, "test")
+            tests[number] = evaluate(run.answering, run.source.test, run.source.classes, "test")
         assert run.folder is not None
         reports.write(run.folder, run, tests[number])
     if recipe.several and runs:

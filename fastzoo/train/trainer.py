@@ -16,7 +16,7 @@ from fastzoo.data import Split
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train.augment import Channels
-from fastzoo.train.qat import FakeQuantizer, calibration_rows
+from fastzoo.train.qat import FakeQuantizer
 from fastzoo.train.settings import Settings
 from fastzoo.train.sparsity import Thresholder
 
@@ -53,7 +53,7 @@ class Trainer:
         self.thresholder = Thresholder(net, settings.sparsity, steps)
         self.quantizer: FakeQuantizer | None = None
         if settings.qat:
-            self.quantizer = FakeQuantizer(net, self.x[calibration_rows(len(self.x))])
+            self.quantizer = FakeQuantizer.of_training(net, self.x)
         self.average: AveragedModel | None = None
         if settings.average:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.average))

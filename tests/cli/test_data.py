@@ -11,28 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 from fastzoo import data
-from fastzoo.cli import _cut, app
+from fastzoo.cli import _cut
 from fastzoo.data import Cut
 from fastzoo.errors import DataError, FastzooError
+
+from .shell import good, run
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTZOO_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def output(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exception is None, result.exception
-    return result.stdout
 
 
 def error(*arguments: str | Path) -> str:
@@ -60,7 +51,7 @@ CUT = ("--window", "20", "--hop", "5")
 
 @pytest.mark.parametrize("command", ["describe", "prepare"])
 def test_help_has_examples_that_parse(command: str) -> None:
-    text = output("data", command, "--help")
+    text = good("data", command, "--help")
     examples = re.findall(rf"Example: fastzoo (data {command} .*)", text)
     assert len(examples) == 2
     for example in examples:
@@ -70,17 +61,17 @@ def test_help_has_examples_that_parse(command: str) -> None:
 
 
 def test_every_field_of_cut_is_an_option_and_has_its_type() -> None:
-    assert list(_cut._OPTIONS) == [field.name for field in fields(Cut)]
+    assert list(_cut.OPTIONS.table) == [field.name for field in fields(Cut)]
     assert inspect.signature(_cut.made).return_annotation == "Cut"
-    assert _cut.made({"window": 5, "channels": "acc_*, gyro_x [rad/s]", "hop": None}) == Cut(
+    assert _cut.made({"window": 5, "channels": "acc_*, gyro_x [rad/s]"}) == Cut(
         window=5, channels=("acc_*", "gyro_x [rad/s]")
     )
-    text = output("data", "describe", "--help")
-    assert [name for name in _cut._OPTIONS if f"--{name.replace('_', '-')}" not in text] == []
+    text = good("data", "describe", "--help")
+    assert [name for name in _cut.OPTIONS.table if f"--{name.replace('_', '-')}" not in text] == []
 
 
 def test_describe_prints_what_is_there(recordings: Path) -> None:
-    text = output("data", "describe", recordings, *CUT, "--test-fraction", "0.25")
+    text = good("data", "describe", recordings, *CUT, "--test-fraction", "0.25")
     assert "296 of 20 samples (0.4 s at 50 samples/s), float32" in text
     assert "read time from 't [ms]', label from 'activity', group from 'subject'" in text
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
@@ -93,17 +84,17 @@ def test_describe_prints_what_is_there(recordings: Path) -> None:
 
 
 def test_describe_prints_json(recordings: Path) -> None:
-    document = json.loads(output("data", "describe", recordings, *CUT, "--json", "--batch-size", "500"))
+    document = json.loads(good("data", "describe", recordings, *CUT, "--json", "--batch-size", "500"))
     assert document["splits"]["train"]["per_class"] == {"rest": 148, "walk": 148}
     assert [fault["kind"] for fault in document["faults"]] == ["small", "no test windows"]
     assert document["sha256"] == data.load(recordings, window=20, hop=5).sha256
 
 
 def test_describe_takes_ids_and_prepared_files_without_more(tmp_path: Path, recordings: Path) -> None:
-    output("data", "prepare", recordings, *CUT, "--out", "data/gestures.npz")
+    good("data", "prepare", recordings, *CUT, "--out", "data/gestures.npz")
     expected = data.load(recordings, window=20, hop=5).sha256
-    assert expected in output("data", "describe", "gestures")
-    assert expected in output("data", "describe", "data/gestures.npz")
+    assert expected in good("data", "describe", "gestures")
+    assert expected in good("data", "describe", "data/gestures.npz")
     assert "takes no --window" in error("data", "describe", "gestures", "--window", "20")
 
 
@@ -122,15 +113,15 @@ def test_describe_reports_faults_of_a_file_that_cannot_be_loaded(recordings: Pat
 
 
 def test_describe_draws_only_when_asked(recordings: Path) -> None:
-    output("data", "describe", recordings, *CUT)
+    good("data", "describe", recordings, *CUT)
     assert [path.name for path in Path().iterdir()] == ["recordings.csv"]
-    assert "picture.png" in output("data", "describe", recordings, *CUT, "--plot", "picture.png")
+    assert "picture.png" in good("data", "describe", recordings, *CUT, "--plot", "picture.png")
     assert Path("picture.png").read_bytes().startswith(b"\x89PNG")
     assert "must end in .png" in error("data", "describe", recordings, *CUT, "--plot", "picture")
 
 
 def test_prepare_writes_what_load_would_cut(recordings: Path) -> None:
-    text = output("data", "prepare", recordings, *CUT, "--channels", "acc_x", "--out", "my.npz")
+    text = good("data", "prepare", recordings, *CUT, "--channels", "acc_x", "--out", "my.npz")
     assert "Written to my.npz. Next: fastzoo train --data my.npz" in text
     made = data.load("my.npz")
     assert made.id == "my"
@@ -139,11 +130,11 @@ def test_prepare_writes_what_load_would_cut(recordings: Path) -> None:
 
 
 def test_prepare_replaces_a_file_only_by_force(recordings: Path) -> None:
-    output("data", "prepare", recordings, *CUT, "--out", "my.npz")
+    good("data", "prepare", recordings, *CUT, "--out", "my.npz")
     assert "my.npz is there already; choose another --out, or replace it with --force" in error(
         "data", "prepare", recordings, *CUT, "--out", "my.npz"
     )
-    output("data", "prepare", recordings, "--window", "40", "--out", "my.npz", "--force")
+    good("data", "prepare", recordings, "--window", "40", "--out", "my.npz", "--force")
     assert data.load("my.npz").x.shape[1] == 40
     assert "does not end in .npz" in error("data", "prepare", recordings, *CUT, "--out", "my.zip")
 
@@ -155,7 +146,7 @@ def test_prepare_takes_edgemls_files(tmp_path: Path) -> None:
         np.save(
             folder / f"{name}.npy", np.column_stack([np.arange(40) % 2, np.random.default_rng(0).normal(size=(40, 12))])
         )
-    output("data", "prepare", folder, "--input-dim", "3", "--rate", "50", "--out", "usps10.npz")
+    good("data", "prepare", folder, "--input-dim", "3", "--rate", "50", "--out", "usps10.npz")
     assert data.load("usps10.npz").x.shape == (80, 4, 3)
     assert "possible are 1, 2, 3, 4, 6, 12" in error("data", "describe", folder)
 

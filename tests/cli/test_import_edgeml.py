@@ -7,25 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 import fastzoo
 from fastzoo import data, nn, train
-from fastzoo.cli import app
-from fastzoo.errors import DataError, EdgeMLError, FastzooError, TrainingError
+from fastzoo.errors import DataError, EdgeMLError, TrainingError
 from fastzoo.nn.edgeml import to_edgeml
 
+from .shell import error, run
+
 T, D, C = 8, 8, 10
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=True)
-
-
-def error(*arguments: str | Path) -> FastzooError:
-    result = run(*arguments)
-    assert isinstance(result.exception, FastzooError), result.output
-    return result.exception
 
 
 def network(kind: str = "fastgrnn", **arguments: object) -> nn.SequenceClassifier:

@@ -7,39 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from typer.testing import CliRunner, Result
 
 import fastzoo
 from fastzoo import train
-from fastzoo.cli import app
-from fastzoo.errors import DataError, ExportError, FastzooError, TrainingError
+from fastzoo.errors import DataError, ExportError, TrainingError
 from fastzoo.nn import CELLS, model_size
 from fastzoo.train import checkpoint
 
+from .shell import error, run
+
 QUICK = ["--data", "digits", "--hidden-size", "8", "--w-rank", "4", "--u-rank", "4", "--epochs", "2"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=True)
-
-
-def error(*arguments: str | Path) -> FastzooError:
-    result = run(*arguments)
-    assert isinstance(result.exception, FastzooError), result.output
-    return result.exception
 
 
 def test_train_then_export_then_load(tmp_path: Path) -> None:

@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import torch
-from typer.testing import CliRunner, Result
 
 from fastzoo import train
-from fastzoo.cli import app
-from fastzoo.errors import FastzooError
+from fastzoo.cli.train import RECIPE
+from fastzoo.data import Cut
 from fastzoo.train import seeds
-from fastzoo.train.recipe import read
+from fastzoo.train.recipe import ModelConfig, Recipe, read
+
+from .shell import good, message_of
 
 QUICK = ["--data", "digits", "--hidden-size", "8", "--w-rank", "4", "--u-rank", "4", "--epochs", "1", "--threads", "1"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=True)
-
-
-def good(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def error(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, FastzooError), repr(result.exception)
-    return str(result.exception)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -135,23 +111,24 @@ def test_any_key_can_be_set(tmp_path: Path) -> None:
         (["--balance", "weights"], "balance must be 'none', 'loss' or 'sampling'"),
         (["--patience", "-1"], "patience must be a whole number"),
         (["--folds", "9999"], "too few for 9999 folds"),
+        (["--nu", "0.1", "--train-nu"], "--nu fixes what --train-nu trains"),
     ],
 )
 def test_wrong_usage_is_one_clear_error(options: list[str], message: str, tmp_path: Path) -> None:
-    assert message in error("train", *QUICK, *options, "--out", tmp_path / "run")
+    assert message in message_of("train", *QUICK, *options, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_resume_goes_on_with_what_is_there_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert "which run shall go on?" in error("train", "--resume")
-    assert "there is no recipe.toml" in error("train", "--resume", "--out", out)
+    assert "which run shall go on?" in message_of("train", "--resume")
+    assert "there is no recipe.toml" in message_of("train", "--resume", "--out", out)
     for options in (["--epochs", "5"], ["--set", "train.epochs=5"], ["--data", "digits"], ["--folds", "2"]):
-        assert "a run goes on as it began: with --resume leave out" in error(
+        assert "a run goes on as it began: with --resume leave out" in message_of(
             "train", *options, "--resume", "--out", out
         )
     (tmp_path / "r.toml").write_text('[data]\nid = "digits"')
-    assert "leave out" in error("train", tmp_path / "r.toml", "--resume", "--out", out)
+    assert "leave out" in message_of("train", tmp_path / "r.toml", "--resume", "--out", out)
     assert not out.exists()
 
     good("train", *QUICK, "--noise", "0.1", "--out", out)
@@ -161,7 +138,7 @@ def test_resume_goes_on_with_what_is_there_and_nothing_else(tmp_path: Path) -> N
     assert "validation accuracy" in output
 
     (out / "recipe.toml").write_text("[data\n")
-    assert "is not TOML" in error("train", "--resume", "--out", out)
+    assert "is not TOML" in message_of("train", "--resume", "--out", out)
 
 
 def test_a_recipe_that_was_edited_is_another_run(tmp_path: Path) -> None:
@@ -170,7 +147,7 @@ def test_a_recipe_that_was_edited_is_another_run(tmp_path: Path) -> None:
     recipe = out / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("epochs = 1\n", "epochs = 2\n", 1))
     before = content(out)
-    assert "has other settings than this one" in error("train", "--resume", "--out", out)
+    assert "has other settings than this one" in message_of("train", "--resume", "--out", out)
     assert content(out) == before
 
 
@@ -178,7 +155,7 @@ def test_a_run_is_not_replaced_unasked(tmp_path: Path) -> None:
     out = tmp_path / "run"
     good("train", *QUICK, "--seeds", "2", "--jobs", "1", "--out", out)
     for options in ([], ["--folds", "2"]):
-        message = error("train", *QUICK, *options, "--out", out)
+        message = message_of("train", *QUICK, *options, "--out", out)
         assert "holds a run already" in message
         assert "--resume" in message
         assert "--force" in message
@@ -194,7 +171,7 @@ def test_a_run_that_was_cut_short_is_not_replaced_unasked(tmp_path: Path) -> Non
     out = tmp_path / "run"
     good("train", *QUICK, "--out", out)
     (out / "checkpoint.json").unlink()
-    assert "go on with it (--resume)" in error("train", *QUICK, "--out", out)
+    assert "go on with it (--resume)" in message_of("train", *QUICK, "--out", out)
 
 
 def test_folds_give_a_report_and_no_model(tmp_path: Path) -> None:
@@ -206,11 +183,11 @@ def test_folds_give_a_report_and_no_model(tmp_path: Path) -> None:
     page = (out / "report.md").read_text()
     for word in ("fold-0", "fold-1", "mean", "standard deviation", "worst"):
         assert word in page
-    assert "no checkpoint" in error("export", out, "--out", tmp_path / "b")
+    assert "no checkpoint" in message_of("export", out, "--out", tmp_path / "b")
     before = content(out)
     good("train", "--resume", "--threads", "1", "--out", out)
     assert content(out) == before
-    assert "holds a run already" in error("train", *QUICK, "--out", out)
+    assert "holds a run already" in message_of("train", *QUICK, "--out", out)
 
 
 def test_the_test_split_is_measured_if_asked(tmp_path: Path) -> None:
@@ -223,10 +200,23 @@ def test_the_test_split_is_measured_if_asked(tmp_path: Path) -> None:
 
 def test_a_network_that_the_budget_chose_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    good("train", "--data", "digits", "--max-bytes", "600", "--epochs", "1", "--threads", "1", "--out", out)
+    text = good("train", "--data", "digits", "--max-bytes", "600", "--epochs", "1", "--threads", "1", "--out", out)
+    chosen = read(out / "recipe.toml").model
+    sizes = f"--hidden-size {chosen.hidden_size} --w-rank {chosen.w_rank} --u-rank {chosen.u_rank}"
+    assert f"600 bytes leave room for {sizes}\n" in text
     before = content(out)
     good("train", "--resume", "--threads", "1", "--out", out)
     assert content(out) == before
+
+
+def test_options_are_keys_of_a_recipe() -> None:
+    tables: dict[str, type] = {
+        "": Recipe, "data": Cut, "model": ModelConfig, "train": train.Settings, "train.sparsity": train.Sparsity,
+        "train.augmentation": train.Augmentation,
+    }  # fmt: skip
+    for key in RECIPE:
+        table, _, field = key.rpartition(".")
+        assert key == "data.id" or field in {known.name for known in fields(tables[table])}
 
 
 def test_help_shows_how() -> None:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import fastzoo
 from fastzoo import _json, data
+from fastzoo._order import natural
 from fastzoo.audio import LogMel
 from fastzoo.cli import app
 from fastzoo.data import Cut, Dataset
@@ -101,7 +102,7 @@ def test_speech_commands_names_tell_speakers_and_splits(tmp_path: Path) -> None:
     for which, low, high in ((1, 0, 10), (2, 10, 20), (0, 20, 101)):
         expected = {
             code
-            for code, speaker in enumerate(sorted(speakers, key=data.cut.natural))
+            for code, speaker in enumerate(sorted(speakers, key=natural))
             if low <= int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % 2**27 * 100 / (2**27 - 1) < high
         }
         assert {group for group, split in split_of(made).items() if split == which} == expected
@@ -357,7 +358,7 @@ def test_the_front_end_goes_all_the_way(trained: tuple[Path, Dataset, Path], exp
         assert json.loads(properties["fastzoo.frontend"]) == parameters
 
     model = fastzoo.load(exported)
-    files = sorted(root.rglob("*.wav"), key=lambda file: data.cut.natural(file.as_posix()))
+    files = sorted(root.rglob("*.wav"), key=lambda file: natural(file.as_posix()))
     held_out = np.flatnonzero(made.split == 2)
     assert len(held_out) >= 30
     right = 0

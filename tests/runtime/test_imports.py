@@ -10,7 +10,10 @@ import pytest
 
 import fastzoo
 
-HEAVY = ("torch", "onnx", "onnxruntime", "sklearn", "scipy", "pooch", "safetensors", "pandas", "numba")
+HEAVY = (
+    "torch", "onnx", "onnxruntime", "sklearn", "scipy", "pooch", "safetensors", "pandas", "polars", "numba",
+    "matplotlib", "tensorboardX",
+)  # fmt: skip
 
 
 def imported_by(code: str) -> set[str]:

@@ -14,7 +14,9 @@ from torch.nn.functional import cross_entropy
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.nn import CELLS, SequenceClassifier, model_size
-from fastzoo.train import ModelConfig, Recipe, Run, Settings, checkpoint, fit, fit_recipe, seeds
+from fastzoo.records import Metrics
+from fastzoo.train import ModelConfig, Recipe, Run, Settings, checkpoint, evaluate, fit, fit_recipe, seeds
+from fastzoo.train.qat import round_weight
 
 from .task import MODEL, Event, same, weights
 
@@ -128,6 +130,29 @@ def test_a_seed_that_fails_spares_the_others(dataset: Dataset, tmp_path: Path) -
         fit_recipe(Recipe("made-up-motion", MODEL, second_fails, seeds=2), dataset, tmp_path, progress=False)
     assert seeds.load(tmp_path).chosen == 3
     checkpoint.load(seeds.load(tmp_path).chosen_folder)
+
+
+@pytest.mark.parametrize("quantization_aware", [False, True])
+def test_the_test_split_meets_the_network_that_is_exported(
+    quantization_aware: bool, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[SequenceClassifier] = []
+
+    def evaluating(net: SequenceClassifier, *rest: Any) -> Metrics:
+        measured.append(net)
+        return evaluate(net, *rest)
+
+    monkeypatch.setattr(seeds, "evaluate", evaluating)
+    recipe = replace(ONE, settings=replace(SETTINGS, qat=quantization_aware))
+    runs: dict[int, Run] = {}
+    fit_recipe(recipe, dataset, tmp_path, progress=False, report=runs.__setitem__, tested=True)
+    for name, kept in weights(runs[3].net).items():
+        value = weights(measured[0])[name]
+        if quantization_aware and value.dim() == 2:
+            torch.testing.assert_close(value, round_weight(value), rtol=1e-6, atol=0)
+            assert not torch.allclose(kept, round_weight(kept), rtol=1e-6, atol=0), name
+        elif not quantization_aware:
+            assert torch.equal(value, kept), name
 
 
 @pytest.mark.parametrize(
