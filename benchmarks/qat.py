@@ -22,8 +22,8 @@ from timing import show, verdict
 from fastzoo import data
 from fastzoo.data import Dataset
 from fastzoo.export import verify
-from fastzoo.export.layouts import FORMS, Builder
-from fastzoo.export.network import from_torch
+from fastzoo.export.from_torch import from_torch
+from fastzoo.export.layouts import PRECISIONS, Builder, forms
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train import Augmentation, ModelConfig, Settings
 from fastzoo.train.qat import FakeQuantizer, calibration_rows
@@ -58,9 +58,9 @@ def accuracies(net: SequenceClassifier, dataset: Dataset) -> list[float]:
     builder = Builder(network, dataset.train.x[calibration_rows(len(dataset.train))].astype(np.float32))
     found = []
     for file in FILES.values():
-        form = next(form for form in FORMS if (form.precision, form.layout) == file)
+        form = next(form for form in forms(network, None, PRECISIONS) if (form.precision, form.layout) == file)
         x, y = dataset.validation.x.astype(np.float32), dataset.validation.y
-        logits = verify.answer(builder.build(form), network, form.session, x)
+        logits = verify.answer(builder.build(form), network, form, x)
         found.append(100 * float((logits.argmax(1) == y).mean()))
     return found
 

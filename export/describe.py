@@ -13,44 +13,64 @@ import onnxruntime
 import fastzoo
 from fastzoo import data, metrics
 from fastzoo.bundle import DatasetRecord, Licences, Metrics, Size
+from fastzoo.data import Split
+from fastzoo.export import size as sizes
 from fastzoo.export import verify
 from fastzoo.export.layouts import Builder, Form
-from fastzoo.export.network import Floats, Network, from_torch
+from fastzoo.export.network import Floats, Network
 from fastzoo.export.source import Source
-from fastzoo.nn import model_size
+from fastzoo.nn import SequenceClassifier, model_size
 
 
 def size(source: Source) -> Size:
     """What :func:`fastzoo.nn.model_size` counts."""
-    return Size(**vars(model_size(source.net, source.steps)))
+    if isinstance(source.net, SequenceClassifier):
+        return Size(**vars(model_size(source.net, source.steps)))
+    return sizes.size(source.network(source.net))
 
 
-def weights_bytes(source: Source, precision: str) -> int:
-    """Bytes of the trained numbers as they are stored: matrices in int8 have one scale each, biases are fp32."""
-    counted = model_size(source.net)
-    return counted.dense_bytes if precision == "fp32" else counted.int8_bytes
+def cell(source: Source, network: Network) -> Mapping[str, Any]:
+    """The recurrent module's configuration; of a single cell also its trained scalars."""
+    if not isinstance(source.net, SequenceClassifier):
+        one = network.cells[0]
+        return {
+            "type": one.kind, "input_size": one.input_size, "hidden_size": one.hidden_size,
+            "num_layers": len(network.layers), "bidirectional": network.directions == 2,
+        }  # fmt: skip
+    config = source.net.rnn.config()
+    return config | (dict(network.cells[0].scalars) if len(network.cells) == 1 else {})
 
 
 def accuracy(source: Source, network: Network, form: Form, model: onnx.ModelProto) -> Metrics | None:
-    """Metrics of one file on the test split; None where there is none."""
-    if source.dataset is None or not len(source.dataset.test):
+    """Metrics of one file on the test split; None where there is none.
+
+    The layout ``step`` answers like the others, window by window: what it is for are streams.
+    """
+    if source.dataset is None or not len(source.dataset.test) or form.layout == "step":
         return None
-    test = source.dataset.test
-    logits = verify.answer(model, network, form.session, test.x.astype(np.float32))
-    return metrics.evaluate(logits.argmax(1), test.y, source.contract.labels, "test")
+    return on_split(source, network, form, model, source.dataset.test, "test")
+
+
+def on_split(source: Source, network: Network, form: Form, model: onnx.ModelProto, split: Split, name: str) -> Metrics:
+    """Metrics of one file on a split."""
+    logits = verify.answer(model, network, form, split.x.astype(np.float32))
+    return metrics.evaluate(logits.argmax(1), split.y, source.contract.labels, name)
 
 
 def seeds(source: Source, wanted: Sequence[Form], calibration: Floats) -> Mapping[str, Any] | None:
     """Test accuracy of every seed in each form, with mean, spread and worst; None for a single seed."""
     if len(source.siblings) < 2 or source.dataset is None or not len(source.dataset.test):
-        return None
+        return source.seeds
     record: dict[str, Any] = {"seeds": list(source.siblings), "chosen": source.seed, "split": "test"}
     for form in wanted:
         values = []
         for net in source.siblings.values():
-            network = from_torch(net, source.steps)
-            result = accuracy(source, network, form, Builder(network, calibration).build(form))
-            values.append(result.accuracy if result else float("nan"))
+            builder = Builder(source.network(net), calibration)
+            result = accuracy(source, builder.network, form, builder.build(form))
+            if result:
+                values.append(result.accuracy)
+        if not values:
+            continue
         record[f"{form.precision}/{form.layout}"] = {
             "accuracy": values,
             "mean": statistics.mean(values),
@@ -99,6 +119,6 @@ def environment(source: Source) -> Mapping[str, Any]:
 
 def summary(source: Source) -> str:
     """A line for bundles whose maker gave none."""
-    config = source.net.rnn.config()
+    config = cell(source, source.network(source.net))
     classes = f"{len(source.contract.labels)} classes"
     return f"{config['type']} with {config['hidden_size']} units, {classes}, {len(source.contract.channels)} channels"

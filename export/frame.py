@@ -1,11 +1,18 @@
-"""What every layout has around the recurrence: normalisation before it, the linear head after it."""
+"""What every layout has around the recurrence: normalisation before it, pooling and the linear head after it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import onnx
 
 from fastzoo.export.graph import Op
-from fastzoo.export.network import Floats, Network
+from fastzoo.export.network import Network
+from fastzoo.export.step import Port, Step
+from fastzoo.export.weights import Int8
+
+DOMAIN = "fastzoo"  # of local functions; no file needs it once they are inlined
 
 
 def centre(op: Op, network: Network, x: str) -> str:
@@ -18,23 +25,40 @@ def normalise(op: Op, network: Network, x: str) -> str:
     return op.Div(centre(op, network, x), op.constant("std", network.std))
 
 
-def head(op: Op, network: Network, pooled: str, int8: bool) -> None:
-    """Pooled states [N, H] -> ``logits`` [N, C]."""
-    weight = int8_weight(op, "head", network.head_weight.T) if int8 else op.constant("head", network.head_weight.T)
-    op.Gemm(pooled, weight, op.constant("head_bias", network.head_bias), transB=1, output="logits")
+def head(op: Op, network: Network, pooled: str, int8: Int8 | None) -> None:
+    """Pooled states [N, directions H] -> ``logits`` [N, C]."""
+    weight = int8.weight(op, "head", network.head_weight) if int8 else op.constant("head", network.head_weight)
+    op.Gemm(pooled, weight, op.constant("head_bias", network.head_bias[np.newaxis]), output="logits")
 
 
-def int8_weight(op: Op, name: str, weight: Floats) -> str:
-    """A weight stored as int8 behind DequantizeLinear, symmetric, one scale for the tensor."""
-    quantized, scale = quantize(weight)
-    return op.DequantizeLinear(
-        op.constant(f"{name}_quantized", quantized),
-        op.constant(f"{name}_scale", scale),
-        op.constant(f"{name}_zero_point", np.int8(0)),
-    )
+def include(op: Op, step: Step) -> None:
+    """Bring a step's constants, and what it computes from them alone, into the graph around it."""
+    for name, tensor in step.constants.items():
+        op.constants[name] = tensor
+    op.nodes += step.shared
 
 
-def quantize(weight: Floats) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int8]], np.float32]:
-    """Symmetric int8 with range -127 to 127, as ``quantize_static`` quantizes weights: zeros stay zeros."""
-    scale = np.float32(np.abs(weight).max() / 127) or np.float32(1)  # an all-zero factor needs any scale but zero
-    return np.rint(weight / scale).astype(np.int8), scale
+def project(op: Op, step: Step, rows: str) -> list[str]:
+    """What the recurrence reads of x: ``rows`` [M, D] -> each [M, K]."""
+    op.nodes += renamed(step.project, {step.x: rows})
+    return [port.name for port in step.driven]
+
+
+def zero_state(op: Op, port: Port, batch: str) -> str:
+    """The state before the first step, [N, H]; ``batch`` is N, [1]."""
+    shape = op.Concat(batch, op.constant(f"size_{port.size}", np.array([port.size])), axis=0)
+    if port.levels is None:
+        return op.ConstantOfShape(shape)
+    return op.Expand(op.constant(f"{port.name}_initial", port.zero), shape)
+
+
+def renamed(nodes: Sequence[onnx.NodeProto], names: dict[str, str]) -> list[onnx.NodeProto]:
+    """Copies of nodes that read and write other names."""
+    copies = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[:] = [names.get(name, name) for name in node.input]
+        copy.output[:] = [names.get(name, name) for name in node.output]
+        copies.append(copy)
+    return copies

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,21 +23,35 @@ Array = npt.NDArray[Any]
 class Op:
     """Collects nodes and constants; ``op.Tanh(x)`` adds a node and returns the name of its output."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, constants: dict[str, onnx.TensorProto] | None = None) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
+        self.constants: dict[str, onnx.TensorProto] = {} if constants is None else constants
         self._fresh = (f"{prefix}{i}" for i in itertools.count())
+
+    def name(self) -> str:
+        """A name that nothing has yet."""
+        return next(self._fresh)
 
     def __getattr__(self, op_type: str) -> Callable[..., str]:
         if op_type.startswith("_"):
             raise AttributeError(op_type)
 
         def add(*inputs: str, output: str | None = None, **attributes: Any) -> str:
-            name = output or next(self._fresh)
+            name = output or self.name()
             self.nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
             return name
 
         return add
+
+    def split(self, x: str, sizes: Sequence[int], axis: int = -1) -> list[str]:
+        """``x`` in pieces of these sizes."""
+        if len(sizes) == 1:
+            return [x]
+        names = [self.name() for _ in sizes]
+        even = len(set(sizes)) == 1
+        inputs = [x] if even else [x, self.constant(f"sizes_{'_'.join(map(str, sizes))}", np.array(sizes))]
+        self.nodes.append(helper.make_node("Split", inputs, names, name=names[0], axis=axis))
+        return names
 
     def constant(self, name: str, value: Array | np.generic | float) -> str:
         """A named constant, stored once; a plain number becomes float32.
@@ -81,7 +95,16 @@ def constants(model: onnx.ModelProto) -> dict[str, Array]:
 def operators(model: onnx.ModelProto) -> dict[str, int]:
     """How often each operator occurs once all local functions are inlined; other domains as ``domain::Operator``."""
     counts: dict[str, int] = {}
-    for node in onnx.inliner.inline_local_functions(model).graph.node if model.functions else model.graph.node:
+    for node in nodes((onnx.inliner.inline_local_functions(model) if model.functions else model).graph):
         key = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         counts[key] = counts.get(key, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of loop bodies included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes(attribute.g)

@@ -6,17 +6,25 @@ import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import safetensors
+import safetensors.torch
+from torch import nn
 
 from fastzoo import _json, data
+from fastzoo import bundle as bundles
 from fastzoo.data import Dataset
 from fastzoo.errors import DataError, ExportError
 from fastzoo.export.contract import Contract
+from fastzoo.export.from_torch import from_torch
+from fastzoo.export.network import Network
+from fastzoo.export.plain import plain_network
 from fastzoo.frontend import FrontEnd, faults, misfits
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train import checkpoint, seeds
@@ -27,7 +35,7 @@ from fastzoo.train.qat import calibration_rows
 class Source:
     """A network and all that is known about it."""
 
-    net: SequenceClassifier
+    net: nn.Module  # a SequenceClassifier, or plain torch
     contract: Contract
     steps: int
     dataset: Dataset | None = None
@@ -37,10 +45,24 @@ class Source:
     seed: int | None = None
     siblings: Mapping[int, SequenceClassifier] = field(default_factory=dict)  # the networks of all seeds
     bundle: Mapping[str, str] = field(default_factory=dict)  # what the recipe says about the published bundle
+    seeds: Mapping[str, Any] | None = None  # what an earlier export measured of all seeds
+
+    def network(self, net: nn.Module) -> Network:
+        """A network of this source as arrays.
+
+        Raises:
+            ExportError: it cannot be exported.
+        """
+        return arrays(net, self.steps)
+
+
+def arrays(net: nn.Module, steps: int) -> Network:
+    """A classifier of ours or of plain torch as arrays, for windows of ``steps`` steps."""
+    return from_torch(net, steps) if isinstance(net, SequenceClassifier) else plain_network(net, steps)
 
 
 def resolve(
-    source: SequenceClassifier | str | os.PathLike[str],
+    source: nn.Module | str | os.PathLike[str],
     name: str | None,
     folder: Path,
     dataset: Dataset | str | None,
@@ -57,12 +79,13 @@ def resolve(
         TrainingError: the checkpoint is missing or damaged.
     """
     found: Source | None = None
-    if not isinstance(source, SequenceClassifier):
-        found = _from_checkpoint(Path(source), dataset)
+    if not isinstance(source, nn.Module):
+        path = Path(source)
+        found = (_from_bundle if (path / bundles.FILE).is_file() else _from_checkpoint)(path, dataset)
         source, dataset = found.net, found.dataset
     elif isinstance(dataset, str):
         dataset = data.load(dataset)
-    inputs, classes = source.rnn.input_size, source.head.out_features
+    inputs, classes = _ends(source)
     if dataset is not None:
         steps = dataset.x.shape[1]
         trained = found.contract.frontend if found else None
@@ -99,6 +122,14 @@ def resolve(
     return replace(found, contract=contract, steps=steps, dataset=dataset)
 
 
+def _ends(net: nn.Module) -> tuple[int, int]:
+    """D and C of a classifier."""
+    if isinstance(net, SequenceClassifier):
+        return net.rnn.input_size, net.head.out_features
+    network = plain_network(net, 8)
+    return network.input_size, network.num_classes
+
+
 def _common_frontend(dataset: Dataset, trained: FrontEnd | None) -> FrontEnd | None:
     """The front end of the data set, which must be the one that the network was trained with."""
     if None not in (dataset.frontend, trained) and dataset.frontend != trained:
@@ -109,26 +140,68 @@ def _common_frontend(dataset: Dataset, trained: FrontEnd | None) -> FrontEnd | N
     return dataset.frontend or trained
 
 
-def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
-    run = seeds.load(folder) if seeds.is_run(folder) else None
-    saved = checkpoint.load(run.chosen_folder if run else folder)
-    if dataset is None:
-        own = folder / f"{saved.data['id']}.npz"  # windows that were cut for this run
-        try:
-            dataset = data.load(own if own.exists() else saved.data["id"])
-        except DataError:
-            dataset = None  # the data set is not at hand: the caller's calibration windows must do
-        if dataset is not None and dataset.sha256 != saved.data["sha256"]:
+def _from_bundle(folder: Path, dataset: Dataset | str | None) -> Source:
+    """A bundle's own weights, to be written in other layouts."""
+    made = bundles.read(folder)
+    try:
+        tensors = safetensors.torch.load(bundles.read_file(folder, made.weights))
+        config = {key: value for key, value in made.cell.items() if key != "cut"}
+        for name in ("zeta", "nu", "alpha", "beta"):
+            if any(key.endswith(f".{name}_logit") for key in tensors):
+                config[name] = None  # it was trained, and is among the weights
+        net = SequenceClassifier.from_config({"cell": config, "num_classes": len(made.labels), "pool": made.pool})
+        net.load_state_dict(tensors)
+    except (ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise ExportError(
+            f"the network of the bundle {folder} cannot be built again ({error}): export its checkpoint or module"
+        ) from error
+    settings = (made.training or {}).get("settings", {})
+    trained_on = made.dataset
+    found, data_sha256 = _data_set(
+        dataset, folder, trained_on.id if trained_on else None, trained_on.sha256 if trained_on else None, settings
+    )
+    about = {"name": made.name, "version": made.version, "summary": made.summary}
+    return Source(
+        net.eval(),
+        Contract(made.name, made.labels, made.input.channels, made.input.rate, made.frontend),
+        made.input.steps,
+        found,
+        made.training,
+        (made.environment or {}).get("training"),
+        data_sha256,
+        settings.get("seed"),
+        bundle={**about, "weights_licence": made.licences.weights},
+        seeds=made.seeds,
+    )  # fmt: skip
+
+
+def _data_set(
+    given: Dataset | str | None, folder: Path, name: str | None, sha: str | None, settings: Mapping[str, Any]
+) -> tuple[Dataset | None, str | None]:
+    """The data set that was asked for, or that a network was trained on, if it is at hand; and its digest."""
+    dataset = data.load(given) if isinstance(given, str) else given
+    if dataset is None and name is not None:
+        own = folder / f"{name}.npz"  # windows that were cut for this run
+        with suppress(DataError):  # it is not at hand: the caller's calibration windows must do
+            dataset = data.load(own if own.exists() else name)
+        if dataset is not None and dataset.sha256 != sha:
             raise ExportError(
                 f"the data set {dataset.id!r} is no longer the one that this network was trained on: it may have seen "
                 "windows of the test split. Prepare the old one again, or name the data set to accept this one"
             )
-    elif isinstance(dataset, str):
-        dataset = data.load(dataset)
-    data_sha256 = dataset.sha256 if dataset is not None else None
-    if dataset is not None:
-        settings = saved.training["settings"]
+    if dataset is None:
+        return None, None
+    digest = dataset.sha256
+    if settings:
         dataset = dataset.with_validation(settings["validation_fraction"], settings["validation_seed"])
+    return dataset, digest
+
+
+def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
+    run = seeds.load(folder) if seeds.is_run(folder) else None
+    saved = checkpoint.load(run.chosen_folder if run else folder)
+    settings = saved.training["settings"]
+    dataset, data_sha256 = _data_set(dataset, folder, saved.data["id"], saved.data["sha256"], settings)
     siblings = {seed: checkpoint.load(path).net for seed, path in run.folders.items()} if run else {}
     contract = Contract(
         folder.name,
@@ -179,7 +252,7 @@ def calibration_windows(source: Source, given: npt.NDArray[Any] | None) -> npt.N
             )
         train = source.dataset.train.x
         given = train[calibration_rows(len(train))]
-    shape = (source.steps, source.net.rnn.input_size)
+    shape = (source.steps, len(source.contract.channels))
     if given.ndim != 3 or len(given) == 0 or given.shape[1:] != shape:
         raise ExportError(f"calibration windows must be [n, {shape[0]}, {shape[1]}], not {list(given.shape)}")
     if given.dtype.kind not in "fiu":
@@ -188,6 +261,6 @@ def calibration_windows(source: Source, given: npt.NDArray[Any] | None) -> npt.N
         x = np.ascontiguousarray(given, dtype=np.float32)
     if not np.isfinite(x).all():
         raise ExportError(f"calibration window {int(np.argwhere(~np.isfinite(x))[0, 0])} holds NaN or infinity")
-    if (x == x[0, 0]).all():
+    if (x == x[:, :1]).all():
         raise ExportError("the calibration windows are constant: no range can be found; give real recordings")
     return x

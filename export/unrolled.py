@@ -1,72 +1,100 @@
-"""The layout ``unrolled``: one local function per step, called T times; what depends on x alone runs once for all T.
+"""The layout ``unrolled``: one local function per cell, called T times; what depends on x alone runs once for all T.
 
-Knows nothing of cells: it takes any step graph ``(x, h) -> h_next``, quantized or not.
+Knows nothing of cells: it takes any step, in float32 or in integers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 import onnx.inliner
 from onnx import helper
 
-from fastzoo.export.frame import head, normalise
+from fastzoo.export.frame import DOMAIN, head, include, normalise, project, zero_state
 from fastzoo.export.graph import OPSET, Op
 from fastzoo.export.network import Network
+from fastzoo.export.step import Step
+from fastzoo.export.weights import Int8
 
-DOMAIN = "fastzoo"
 
-
-def unrolled(network: Network, step: onnx.ModelProto, inline: bool = False, int8_head: bool = False) -> onnx.ModelProto:
-    """Unroll a step over the window.
+def unrolled(
+    network: Network, steps: Sequence[Step], int8: Int8 | None = None, inline: bool = False
+) -> onnx.ModelProto:
+    """Unroll steps over the window.
 
     Args:
-        network: normalisation, pooling and head around the step.
-        step: the step graph, fp32 or QDQ.
+        network: normalisation, pooling and head around the steps.
+        steps: the step of each cell.
+        int8: how the head's weights are stored; None = float32.
         inline: write the flat graph, for compilers without local functions.
-        int8_head: keep the head's weights in int8 behind DequantizeLinear.
 
     Returns:
         A model ``x [N, T, D]`` (raw units) -> ``logits [N, C]``.
     """
-    hoisted, recurrent = split_step(step)
-    steps, hidden = network.steps, network.cell.hidden_size
-    op = Op("n")  # the step's own names begin with v
-    for tensor in step.graph.initializer:
-        op.constants[tensor.name] = tensor
+    op = Op("n")
     x = op.Transpose(normalise(op, network, "x"), perm=[1, 0, 2])  # [T, N, D]
-    rows = op.Reshape(x, op.constant("rows", np.array([-1, network.cell.input_size])))  # [T N, D]
-
-    rename = {"x": rows}
-    for node in hoisted:
-        node = _renamed(node, rename)
-        op.nodes.append(node)
-    boundary = _boundary(hoisted, recurrent)
-    parts = []
-    for name in boundary:
-        outputs = [f"{name}_{t}" for t in range(steps)]
-        op.nodes.append(helper.make_node("Split", [name], outputs, axis=0))  # T times [N, H]
-        parts.append(outputs)
-
-    function = _function(step, recurrent, boundary)
-    shared = list(function.input)[len(boundary) + 1 :]
+    rows = op.Reshape(x, op.constant("rows", np.array([-1, network.input_size])))  # [T N, D]
     batch = op.Slice(op.Shape("x"), op.constant("0", np.array([0])), op.constant("1", np.array([1])))
-    shape = op.Concat(batch, op.constant("H", np.array([hidden])), axis=0)
-    h = op.ConstantOfShape(shape)  # [N, H] of zeros
-    states = []
-    for t, driven in enumerate(zip(*parts, strict=True), start=1):
-        op.nodes.append(helper.make_node(function.name, [*driven, h, *shared], [f"h{t}"], domain=DOMAIN))
-        h = f"h{t}"
-        states.append(h)
-    pooled = states[-network.pool :]
-    head(op, network, op.Mean(*pooled) if len(pooled) > 1 else pooled[0], int8_head)
+    functions, ways = [], network.directions
+    for layer in range(len(network.layers)):
+        of_layer = steps[layer * ways : (layer + 1) * ways]
+        states = [_states(op, step, rows, batch, network.steps, way) for way, step in enumerate(of_layer)]
+        functions += [_function(step) for step in of_layer]
+        if layer == len(network.layers) - 1:
+            reached = [_pooled(op, step, h[-network.pool :]) for step, h in zip(of_layer, states, strict=True)]
+            head(op, network, _joined(op, reached), int8)
+        else:
+            in_time = [h[::-1] if way else h for way, h in enumerate(states)]
+            rows = _joined(op, [_rows(op, step, h) for step, h in zip(of_layer, in_time, strict=True)])
     model = op.model(
         "unrolled",
-        {"x": ["N", steps, network.cell.input_size]},
+        {"x": ["N", network.steps, network.input_size]},
         {"logits": ["N", network.num_classes]},
-        [function],
+        functions,
     )
     return flat(model) if inline else model
+
+
+def _states(op: Op, step: Step, rows: str, batch: str, count: int, backwards: int) -> list[str]:
+    """The outputs of all steps, in the order in which they run, as the step keeps them."""
+    include(op, step)
+    parts = []
+    for name in project(op, step, rows):
+        outputs = [f"{name}_{t}" for t in range(count)]
+        op.nodes.append(helper.make_node("Split", [name], outputs, axis=0))  # T times [N, K]
+        parts.append(outputs[::-1] if backwards else outputs)
+    function = _function(step)
+    shared = list(function.input)[len(step.driven) + len(step.states) :]
+    state = [zero_state(op, port, batch) for port in step.states]
+    states = []
+    for t, driven in enumerate(zip(*parts, strict=True), start=1):
+        following = [f"{port.name}{t}" for port in step.states]
+        op.nodes.append(helper.make_node(function.name, [*driven, *state, *shared], following, domain=DOMAIN))
+        state = following
+        states.append(state[0])
+    return states
+
+
+def _rows(op: Op, step: Step, states: Sequence[str]) -> str:
+    """States one after the other, [K N, H] in float32."""
+    joined = states[0] if len(states) == 1 else op.Concat(*states, axis=0)
+    return step.states[0].read(op, joined)
+
+
+def _pooled(op: Op, step: Step, states: Sequence[str]) -> str:
+    """The mean of the last states, [N, H]."""
+    rows = _rows(op, step, states)
+    if len(states) == 1:
+        return rows
+    shape = op.constant(f"pool_{step.states[0].size}", np.array([len(states), -1, step.states[0].size]))
+    return op.ReduceMean(op.Reshape(rows, shape), axes=[0], keepdims=0)
+
+
+def _joined(op: Op, parts: Sequence[str]) -> str:
+    """Both directions side by side."""
+    return parts[0] if len(parts) == 1 else op.Concat(*parts, axis=-1)
 
 
 def flat(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -78,53 +106,14 @@ def flat(model: onnx.ModelProto) -> onnx.ModelProto:
     return inlined
 
 
-def split_step(step: onnx.ModelProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """The nodes of a step that depend on x alone (and the constants they read), and those that the state reaches."""
-    of_x, of_h = {"x"}, {"h"}
-    for node in step.graph.node:
-        if of_h.intersection(node.input):
-            of_h.update(node.output)
-        elif of_x.intersection(node.input):
-            of_x.update(node.output)
-    hoisted = [node for node in step.graph.node if of_x.intersection(node.output)]
-    recurrent = [node for node in step.graph.node if of_h.intersection(node.output)]
-    # Nodes on constants alone (a weight's DequantizeLinear) stay beside their reader, where the runtime fuses them.
-    free = [node for node in step.graph.node if not (of_x | of_h).intersection(node.output)]
-    return _with_producers(hoisted, free), _with_producers(recurrent, free)
-
-
-def _with_producers(nodes: list[onnx.NodeProto], free: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    read = {name for node in nodes for name in node.input}
-    producers = [node for node in free if read.intersection(node.output)]
-    return [*producers, *nodes]
-
-
-def _boundary(hoisted: list[onnx.NodeProto], recurrent: list[onnx.NodeProto]) -> list[str]:
-    """Values of the hoisted part that the recurrent part reads."""
-    made_inside = {name for node in recurrent for name in node.output}
-    made_before = {name for node in hoisted for name in node.output} - made_inside
-    return list(dict.fromkeys(name for node in recurrent for name in node.input if name in made_before))
-
-
-def _function(step: onnx.ModelProto, nodes: list[onnx.NodeProto], boundary: list[str]) -> onnx.FunctionProto:
-    """The recurrent part as a local function (boundary values, h, constants) -> h_next.
+def _function(step: Step) -> onnx.FunctionProto:
+    """The recurrent part as a local function (what is read of x, states, constants) -> next states.
 
     Constants are arguments, so that all T calls share one copy of the weights.
     """
-    constants = {tensor.name for tensor in step.graph.initializer}
-    shared = dict.fromkeys(name for node in nodes for name in node.input if name in constants)
-    return helper.make_function(
-        DOMAIN,
-        step.graph.name,
-        [*boundary, "h", *shared],
-        ["h_next"],
-        nodes,
-        [helper.make_opsetid("", OPSET)],
-    )
-
-
-def _renamed(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.input[:] = [names.get(name, name) for name in node.input]
-    return copy
+    own = {port.name for port in (*step.driven, *step.states)}
+    made = {name for node in step.recur for name in node.output}
+    outside = dict.fromkeys(name for node in step.recur for name in node.input if name not in own | made)
+    inputs = [port.name for port in (*step.driven, *step.states)]
+    opset = [helper.make_opsetid("", OPSET)]
+    return helper.make_function(DOMAIN, step.name, [*inputs, *outside], list(step.following), step.recur, opset)

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.inliner
+import onnxruntime
 from onnx import TensorProto
 
 from fastzoo import _session
 from fastzoo.errors import BundleError, ExportError
+from fastzoo.export import reference
 from fastzoo.export.graph import IR_VERSION, OPSET, constants, operators
+from fastzoo.export.kernels import kernels_of_a_step
+from fastzoo.export.layouts import WEIGHTS, Form
 from fastzoo.export.network import Floats, Network
+from fastzoo.export.stepwise import state_size
 
 # Standard operators that every runtime of the last years has; a graph needs no other.
 ALLOWED_OPERATORS = frozenset({
-    "Add", "Clip", "Concat", "ConstantOfShape", "DequantizeLinear", "Div", "GRU", "Gemm", "HardSigmoid", "MatMul",
-    "Mean", "Mul", "QuantizeLinear", "ReduceMean", "Relu", "Reshape", "Shape", "Sigmoid", "Slice", "Split", "Sub",
-    "Tanh", "Transpose", "Unsqueeze",
+    "Add", "Clip", "Concat", "ConstantOfShape", "DequantizeLinear", "Div", "Expand", "GRU", "Gemm", "HardSigmoid",
+    "Identity", "LSTM", "MatMul", "Mul", "Neg", "QuantizeLinear", "ReduceMean", "Relu", "Reshape", "Scan", "Shape",
+    "Sigmoid", "Slice", "Split", "Sub", "Tanh", "Transpose", "Unsqueeze",
 })  # fmt: skip
 
 BATCH = 256  # windows per run
-FP32_TOLERANCE = 1e-4  # largest difference of a logit from torch
+STEP_WINDOWS = 64  # windows that the layout step runs over, T calls each
+BATCHES = (1, 64)  # windows in a run must not change the answer
+ALONE = 9  # windows that are looked at one by one
+REFERENCE_WINDOWS = 2  # for onnx's own implementation in NumPy, which is slow
+FP32_TOLERANCE = 1e-4  # largest difference of a logit from torch, and between files of the same arithmetic
+# An activation that lies half-way between two levels may be rounded either way, and what follows from it may differ:
+# of files with 8-bit activations, so large a part of the logits' range.
+ROUNDING_TOLERANCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -43,40 +56,37 @@ class Verification:
     max_logit_difference: float
     same_class: float
     int8_weights: int
+    reference_difference: float  # from onnx's reference evaluator, on a few windows
+    unoptimised_difference: float  # from onnxruntime without graph optimisation
+    kernels_per_step: Mapping[str, int]
 
 
-def verify(
-    model: onnx.ModelProto, network: Network, precision: str, session: Mapping[str, str], reference: Reference
-) -> Verification:
+def verify(model: onnx.ModelProto, network: Network, form: Form, reference: Reference) -> Verification:
     """Check one file against its network and against torch.
 
     Args:
         model: the file's content.
-        network: what it was built from.
-        precision: ``"fp32"`` or ``"int8"``.
-        session: the session config entries it is published with.
+        network: what it was built from, in unit scale.
+        form: what it is meant to be.
         reference: windows with torch's answer.
 
     Raises:
         ExportError: with all faults found.
     """
-    faults = [*_form(model, network), *_int8(model, network, precision)]
-    if not faults:
-        logits, batch_faults = _answers(model, network, session, reference)
-        faults += batch_faults
-    if not faults:
-        difference = float(np.abs(logits - reference.logits).max())
-        if not np.isfinite(difference):
-            faults.append("torch itself answers NaN or infinity")
-        elif precision == "fp32" and difference > FP32_TOLERANCE:
-            faults.append(f"its logits differ from torch's by {difference:.2g}, allowed are {FP32_TOLERANCE:.2g}")
+    faults = [*_form(model, network, form), *_int8(model, network, form)]
     if faults:
-        raise ExportError(f"the {precision} file {model.graph.name!r} failed verification: " + "; ".join(faults))
-    same = float((logits.argmax(1) == reference.logits.argmax(1)).mean())
-    return Verification(len(logits), difference, same, int8_count(model))
+        raise _failure(form, faults)
+    checked = _Checked(model, network, form, reference)
+    if checked.faults:
+        raise _failure(form, checked.faults)
+    return checked.verification()
 
 
-def _form(model: onnx.ModelProto, network: Network) -> list[str]:
+def _failure(form: Form, faults: list[str]) -> ExportError:
+    return ExportError(f"the {form.precision} file {form.layout!r} failed verification: " + "; ".join(faults))
+
+
+def _form(model: onnx.ModelProto, network: Network, form: Form) -> list[str]:
     """Valid, of the promised versions, standard operators only, the promised inputs and outputs."""
     faults = []
     try:
@@ -93,24 +103,45 @@ def _form(model: onnx.ModelProto, network: Network) -> list[str]:
         value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
-    wanted = {"x": ["N", network.steps, network.cell.input_size], "logits": ["N", network.num_classes]}
-    if shapes != wanted:
+    if shapes != (wanted := _shapes(network, form.layout)):
         faults.append(f"inputs and outputs are {shapes} instead of {wanted}")
     return faults
 
 
-def _int8(model: onnx.ModelProto, network: Network, precision: str) -> list[str]:
-    """All weights in int8 or none: ``quantize_static`` can leave a graph in fp32 without a word."""
-    matrices = network.unit_zeta().matrices() if precision == "int8" else {}
+def _shapes(network: Network, layout: str) -> dict[str, list[str | int]]:
+    """The inputs and outputs that a layout promises."""
+    inputs: dict[str, list[str | int]] = {"x": ["N", "T" if layout == "scan" else network.steps, network.input_size]}
+    outputs: dict[str, list[str | int]] = {"logits": ["N", network.num_classes]}
+    if layout == "step":
+        state: list[str | int] = ["N", state_size(network)]
+        inputs = {"x": ["N", network.input_size], "state": state}
+        outputs["state_next"] = state
+    return inputs | outputs
+
+
+def _int8(model: onnx.ModelProto, network: Network, form: Form) -> list[str]:
+    """All weights in int8 or none: a quantizer can leave a graph in fp32 without a word."""
+    matrices = network.matrices() if form.scheme else {}
     wanted, found = sum(matrix.size for matrix in matrices.values()), int8_count(model)
     if found != wanted:
         return [f"{found} weights are stored in int8, expected are {wanted}"]
-    stored = constants(model)
-    return [
-        f"the int8 weights of {name} are not the network's, rounded"
-        for name, matrix in matrices.items()
-        if np.abs(stored[f"{name}_quantized"] * stored[f"{name}_scale"] - matrix).max() > 0.51 * stored[f"{name}_scale"]
-    ]
+    stored, faults = constants(model), []
+    for name, matrix in matrices.items():
+        assert form.scheme is not None
+        integers, scale = form.scheme.weights.quantized(matrix)
+        if not np.array_equal(stored[f"{name}_quantized"], integers):
+            faults.append(f"the int8 weights of {name} are not the network's, rounded")
+        # A nonlinearity may have its factor, a power of two, in the scale: tanh(a) = 2 sigmoid(2 a) - 1.
+        meant = np.multiply.outer(np.float32([0.5, 1, 2]), scale)  # type: ignore[arg-type]
+        read = [value for key, value in stored.items() if key.startswith(f"{name}_scale")]
+        if not read or not all(np.isin(value, meant).all() for value in read):
+            faults.append(f"the scale of {name} is not that of its int8 weights")
+    quantizes, rounds = "QuantizeLinear" in operators(model), form.scheme is not None and form.scheme.kind != WEIGHTS
+    if quantizes != rounds:
+        faults.append(
+            f"activations are {'' if quantizes else 'not '}quantized, unlike in its scheme: {form.quantization}"
+        )
+    return faults
 
 
 def int8_count(model: onnx.ModelProto) -> int:
@@ -122,33 +153,132 @@ def int8_count(model: onnx.ModelProto) -> int:
     )
 
 
-def answer(model: onnx.ModelProto, network: Network, session: Mapping[str, str], x: Floats) -> Floats:
+def answer(model: onnx.ModelProto, network: Network, form: Form, x: Floats) -> Floats:
     """Logits [n, C] of windows [n, T, D], from onnxruntime set up as the runtime sets it up."""
-    contract = _session.Contract(network.steps, network.cell.input_size, network.num_classes)
-    path = Path(f"{model.graph.name}.onnx")
-    opened = _session.start(model.SerializeToString(), session, contract, path)
+    if form.layout == "step":
+        return _answer_stepwise(_plain_session(model, form.session), network, x)
+    path = Path(form.file)
+    contract = _session.Contract(network.steps, network.input_size, network.num_classes)
+    opened = _session.start(model.SerializeToString(), form.session, contract, path)
     parts = [_session.run(opened, x[i : i + BATCH], path) for i in range(0, len(x), BATCH)]
     logits: Floats = np.concatenate(parts)
     return logits
 
 
-def _answers(
-    model: onnx.ModelProto, network: Network, session: Mapping[str, str], reference: Reference
-) -> tuple[Floats, list[str]]:
-    """The file's logits for all windows, and whether one window alone gets the same, whatever the settings."""
-    try:
-        logits = answer(model, network, session, reference.x)
-        alone = answer(model, network, session, reference.x[:1])
-        default = answer(model, network, {}, reference.x[:1])
-    except BundleError as error:
-        return reference.logits, [str(error)]
-    if logits.shape != reference.logits.shape:
-        return logits, [f"logits of shape {logits.shape} instead of {reference.logits.shape}"]
-    if not np.isfinite(logits).all():
-        return logits, ["it answers NaN or infinity"]
-    faults = []
-    if np.abs(alone - logits[:1]).max() > FP32_TOLERANCE:
-        faults.append("one window alone gets another answer than the same window in a batch")
-    if np.abs(default - alone).max() > FP32_TOLERANCE:
-        faults.append("it answers otherwise under onnxruntime's default settings")
-    return logits, faults
+def _answer_stepwise(session: onnxruntime.InferenceSession, network: Network, x: Floats) -> Floats:
+    """The head is linear: a window's logits are the mean of those of its last steps."""
+    state = np.zeros((len(x), state_size(network)), np.float32)
+    last = []
+    for t in range(x.shape[1]):
+        logits, state = session.run(["logits", "state_next"], {"x": np.ascontiguousarray(x[:, t]), "state": state})
+        last.append(logits)
+    pooled: Floats = np.mean(last[-network.pool :], axis=0, dtype=np.float32)
+    return pooled
+
+
+def _plain_session(
+    model: onnx.ModelProto, entries: Mapping[str, str], optimised: bool = True
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+class _Checked:
+    """A file's answers, and what is wrong with them."""
+
+    def __init__(self, model: onnx.ModelProto, network: Network, form: Form, wanted: Reference) -> None:
+        self.model, self.network, self.form = model, network, form
+        count = STEP_WINDOWS if form.layout == "step" else len(wanted.x)
+        self.x, self.wanted = wanted.x[:count], wanted.logits[:count]
+        self.faults: list[str] = []
+        try:
+            self.logits = answer(model, network, form, self.x)
+        except BundleError as error:
+            self.faults.append(str(error))
+            return
+        if self.logits.shape != self.wanted.shape:
+            self.faults.append(f"logits of shape {self.logits.shape} instead of {self.wanted.shape}")
+        elif not np.isfinite(self.logits).all():
+            self.faults.append("it answers NaN or infinity")
+        elif not np.isfinite(self.wanted).all():
+            self.faults.append("torch itself answers NaN or infinity")
+        else:
+            self.scale = max(1.0, float(np.ptp(self.wanted)))
+            self.faults += self._faults()
+
+    @property
+    def rounds(self) -> bool:
+        """Whether activations have 8 bits."""
+        return self.form.scheme is not None and self.form.scheme.kind != WEIGHTS
+
+    def _faults(self) -> Iterator[str]:
+        tolerance = self.scale * (ROUNDING_TOLERANCE if self.rounds else FP32_TOLERANCE)
+        self.difference = float(np.abs(self.logits - self.wanted).max())
+        if self.form.scheme is None and self.difference > tolerance:
+            yield f"its logits differ from torch's by {self.difference:.2g}, allowed are {tolerance:.2g}"
+        for size in BATCHES:
+            if self._depends_on_batch(size):
+                yield f"{size} window(s) alone get another answer than in a larger batch"
+        few, head = self.x[:REFERENCE_WINDOWS], self.logits[:REFERENCE_WINDOWS]
+        self.of_reference = self._compare(self._by_reference(few), head)
+        self.unoptimised = max(
+            self._compare(self._by(entries, optimised, few), head)
+            for entries, optimised in itertools.product([{}, self.form.session], [False, True])
+        )
+        for name, difference in (
+            ("onnx's reference evaluator", self.of_reference),
+            ("onnxruntime with other settings", self.unoptimised),
+        ):
+            if difference > tolerance:
+                yield f"{name} answers otherwise, by {difference:.2g}; allowed are {tolerance:.2g}"
+
+    def _depends_on_batch(self, size: int) -> bool:
+        """Of windows whose activations are rounded, one may have lain near a border; most must not change."""
+        count = ALONE if size == 1 else size
+        opened = _plain_session(self.model, self.form.session)
+        parts = [self._run(opened, self.x[i : i + size]) for i in range(0, min(count, len(self.x)), size)]
+        alone = np.concatenate(parts)
+        changes = np.abs(alone - self.logits[: len(alone)]).max(axis=1)  # [n]
+        worst = np.median(changes) if self.rounds else changes.max()
+        return bool(worst > self.scale * FP32_TOLERANCE)
+
+    def _compare(self, one: Floats, other: Floats) -> float:
+        return float(np.abs(one - other).max())
+
+    def _by(self, entries: Mapping[str, str], optimised: bool, x: Floats) -> Floats:
+        return self._run(_plain_session(self.model, entries, optimised), x)
+
+    def _run(self, session: onnxruntime.InferenceSession, x: Floats) -> Floats:
+        if self.form.layout == "step":
+            return _answer_stepwise(session, self.network, x)
+        logits: Floats = session.run(["logits"], {"x": x})[0]
+        return logits
+
+    def _by_reference(self, x: Floats) -> Floats:
+        if self.form.layout != "step":
+            return reference.evaluate(self.model, {"x": x})[0]
+        state = np.zeros((len(x), state_size(self.network)), np.float32)
+        last = []
+        for t in range(x.shape[1]):
+            logits, state = reference.evaluate(self.model, {"x": x[:, t], "state": state})
+            last.append(logits)
+        pooled: Floats = np.mean(last[-self.network.pool :], axis=0)
+        return pooled
+
+    def verification(self) -> Verification:
+        """For the record."""
+        return Verification(
+            windows=len(self.x),
+            max_logit_difference=self.difference,
+            same_class=float((self.logits.argmax(1) == self.wanted.argmax(1)).mean()),
+            int8_weights=int8_count(self.model),
+            reference_difference=self.of_reference,
+            unoptimised_difference=self.unoptimised,
+            kernels_per_step=kernels_of_a_step(self.model, self.form.layout, self.form.session, self.network.steps),
+        )

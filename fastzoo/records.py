@@ -147,6 +147,8 @@ class Bundle:
     precisions: Mapping[str, Precision]
     licences: Licences
     frontend: FrontEnd | None = None  # where windows are made from sound
+    sound: FileRecord | None = None  # the front end as a graph, audio [N, samples] -> x [N, T, D]
+    headers: Mapping[str, FileRecord] = field(default_factory=dict)  # C headers, by precision
     citation: str | None = None
     measured_on: Machine | None = None
     dataset: DatasetRecord | None = None
@@ -164,7 +166,7 @@ class Bundle:
     def files(self) -> tuple[FileRecord, ...]:
         """Every file of the bundle but ``bundle.json`` itself."""
         layouts = (file for precision in self.precisions.values() for file in precision.layouts.values())
-        return (self.weights, self.golden, *layouts)
+        return (self.weights, self.golden, *layouts, *((self.sound,) if self.sound else ()), *self.headers.values())
 
     def fastest(self, precision: str) -> str | None:
         """The layout to run whole windows with: the fastest one measured, else the first of :data:`LAYOUTS`.

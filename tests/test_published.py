@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
+import onnxruntime
 import pytest
 import safetensors.numpy
 
 import fastzoo
 from fastzoo import bundle, data, golden, metrics, registry
+from fastzoo._files import sha256
 from fastzoo.bundle import Bundle
 from fastzoo.errors import DataError
+from fastzoo.export.contract import inscribe
 from fastzoo.export.graph import operators
+from fastzoo.export.layouts import Builder, Form, Scheme
+from fastzoo.export.source import resolve
 from fastzoo.export.verify import ALLOWED_OPERATORS, int8_count
 from fastzoo.model import Model
 
@@ -64,6 +71,37 @@ def test_the_files_are_what_the_bundle_says(folder: Path) -> None:
 
 
 @each_bundle
+def test_other_platforms_gave_the_same_classes(folder: Path) -> None:
+    faults = []
+    for precision, layout, file in files(bundle.read(folder)):
+        found = file.verification["platforms"]
+        if not {"1.16", "aarch64", "web"} <= {
+            word for name in found for word in ("1.16", "aarch64", "web") if word in name
+        }:
+            faults.append(f"{precision}/{layout}: only {', '.join(found)}")
+        least = 0.995 if "QuantizeLinear" in file.operators else 1.0
+        faults += [f"{precision}/{layout} on {name}" for name, told in found.items() if told["same_class"] < least]
+    assert faults == []
+
+
+@each_bundle
+def test_from_the_weights_export_and_quantization_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    content = bundle.read(folder)
+    exported = resolve(folder, None, folder, None, None, None, None, golden.read(content, folder)["x"])
+    builder = Builder(exported.network(exported.net), golden.read(content, folder)["x"])
+    checked = 0
+    for precision, layout, file in files(content):
+        if "QuantizeLinear" in file.operators:
+            continue  # its ranges come from recordings
+        form = Form(precision, layout, Scheme() if precision == "int8" else None)
+        model = builder.build(form)
+        inscribe(model, exported.contract, builder.network, layout, precision, form.quantization)
+        assert sha256(model.SerializeToString(deterministic=True)) == file.sha256, (precision, layout)
+        checked += 1
+    assert checked >= 6
+
+
+@each_bundle
 def test_sizes_follow_from_the_weights(folder: Path) -> None:
     content = bundle.read(folder)
     weights = safetensors.numpy.load_file(folder / content.weights.file)
@@ -98,13 +136,26 @@ def test_golden_windows_get_golden_answers(folder: Path) -> None:
     content = bundle.read(folder)
     arrays = golden.read(content, folder)
     for precision, layout, file in files(content):
-        logits = Model(folder, precision, layout).logits(arrays["x"])
+        logits = answer(folder, content, precision, layout, arrays["x"])
         arithmetic_in_int8 = "QuantizeLinear" in file.operators
         np.testing.assert_allclose(
             logits, arrays[f"{precision}/{layout}"], rtol=0, atol=0.5 if arithmetic_in_int8 else 1e-3
         )
         if precision == "fp32":
             np.testing.assert_allclose(logits, arrays["torch"], rtol=0, atol=1e-4)
+
+
+def answer(folder: Path, content: Bundle, precision: str, layout: str, x: npt.NDArray[np.float32]) -> Any:
+    """Logits of windows; of the layout for streams, from one step after the other."""
+    if layout != "step":
+        return Model(folder, precision, layout).logits(x)
+    session = onnxruntime.InferenceSession(folder / content.precisions[precision].layouts[layout].file)
+    state = np.zeros((len(x), session.get_inputs()[1].shape[1]), np.float32)
+    each = []
+    for t in range(x.shape[1]):
+        logits, state = session.run(["logits", "state_next"], {"x": x[:, t], "state": state})
+        each.append(logits)
+    return np.mean(each[-content.pool :], axis=0)
 
 
 @each_bundle
@@ -133,6 +184,9 @@ def test_the_published_accuracy_is_that_of_the_shipped_bytes(folder: Path) -> No
     assert dataset.sha256 == content.dataset.sha256
     test = dataset.test
     for precision, layout, file in files(content):
+        if layout == "step":
+            assert file.metrics is None
+            continue
         logits = Model(folder, precision, layout).logits(test.x)
         measured = metrics.evaluate(logits.argmax(1), test.y, dataset.classes)
         assert file.metrics is not None

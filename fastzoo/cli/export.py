@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,11 +17,38 @@ if TYPE_CHECKING:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="The folder that `fastzoo train` wrote.", show_default=False)],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The folder that `fastzoo train` wrote, or a bundle.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="The bundle's folder.", show_default=False)],
     name: Annotated[str | None, typer.Option(help="Its name. (default: the recipe's or folder's)")] = None,
     data: Annotated[str | None, typer.Option(help="Data set id. (default: the one it was trained on)")] = None,
-    layout: Annotated[list[str] | None, typer.Option(help="fused or unrolled; repeatable. (default: all)")] = None,
+    layout: Annotated[
+        list[str] | None, typer.Option(help="fused, scan, unrolled or step; repeatable. (default: all that exist)")
+    ] = None,
+    activations_in: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Layout whose int8 file has 8-bit activations, not int8 weights alone; repeatable, or none. "
+            "(default: unrolled)"
+        ),
+    ] = None,
+    state: Annotated[
+        str, typer.Option(help="Its state: 8 bits, fp32, or auto: the narrowest that keeps validation accuracy.")
+    ] = "auto",
+    activations: Annotated[str, typer.Option(help="uint8, fast on x86, or int8, for Arm and accelerators.")] = "uint8",
+    percentile: Annotated[
+        float, typer.Option(help="Of what calibration sees, how much the ranges of activations hold. 100 = min-max.")
+    ] = 100.0,
+    per_channel: Annotated[
+        bool, typer.Option("--per-channel", help="A scale for each output channel of a matrix: more faithful.")
+    ] = False,
+    format: Annotated[  # noqa: A002
+        list[str] | None, typer.Option("--format", help="onnx, or c for C99 headers beside it; repeatable.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write report.html: graphs, kernels, sizes, errors.")
+    ] = False,
     inline: Annotated[
         bool, typer.Option("--inline", help="Write `unrolled` flat, for compilers without local functions.")
     ] = False,
@@ -28,12 +56,29 @@ def export(
 ) -> None:
     """Write ONNX files in fp32 and int8, each verified against torch and evaluated on the test split.
 
-    Example: fastzoo export runs/fastgrnn-har --out my-model
+    Example: fastzoo export runs/fastgrnn-har --out my-model --report
     """
     from fastzoo.export import export as export_bundle
 
-    bundle = export_bundle(checkpoint, out, name=name, dataset=data, layouts=layout, inline=inline, overwrite=force)
     console = _console.console()
+    with console.status("reading the checkpoint") as status:
+        bundle = export_bundle(
+            checkpoint,
+            out,
+            name=name,
+            dataset=data,
+            layouts=layout,
+            activations_in=() if activations_in == ["none"] else activations_in or ("unrolled",),
+            state=state,
+            activations=activations,
+            percentile=percentile,
+            per_channel=per_channel,
+            formats=("onnx", *(format or ())),
+            report=report,
+            inline=inline,
+            overwrite=force,
+            on_file=lambda file: status.update(f"making and verifying {file}"),
+        )
     console.print(table(bundle))
     for line in spread(bundle):
         console.print(line)
@@ -44,7 +89,7 @@ def export(
 
 def table(bundle: Bundle) -> Table:
     """Accuracy, size, load time, latency and faithfulness of each file."""
-    numbers = ("accuracy", "same class as torch", "weights", "file", "load", "latency p50", "p95")
+    numbers = ("accuracy", "same class as torch", "weights", "file", "load", "latency p50", "p95", "kernels a step")
     made = _console.table("precision", "layout", *numbers, right=numbers)
     for name, precision in bundle.precisions.items():
         for layout, file in precision.layouts.items():
@@ -59,8 +104,14 @@ def table(bundle: Bundle) -> Table:
                 f"{latency.load_ms:.1f} ms" if latency else "",
                 _console.microseconds(latency.p50_us if latency else None),
                 _console.microseconds(latency.p95_us if latency else None),
+                _kernels(layout, file.verification.get("kernels_per_step", {})),
             )
     return made
+
+
+def _kernels(layout: str, counts: Mapping[str, int]) -> str:
+    """How many; the loop of ``fused`` is inside of one."""
+    return "" if layout == "fused" or not counts else str(sum(counts.values()))
 
 
 def spread(bundle: Bundle) -> list[str]:

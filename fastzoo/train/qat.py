@@ -164,7 +164,7 @@ def round_weight(weight: Tensor) -> Tensor:
 def unit_zeta(net: SequenceClassifier) -> dict[str, Tensor]:
     """The tensors, by name, in which the exporter's form of a network differs from it: zeta is 1 where nu is 0.
 
-    With h = zeta g, U and the head, which read h, absorb the factor (``fastzoo.export.network.Network.unit_zeta``).
+    With h = zeta g, U and the head, which read h, absorb the factor (``fastzoo.export.network.Network.unit_scale``).
     Differentiable, in zeta too.
     """
     cell = _fastgrnn(net)
@@ -210,7 +210,7 @@ def _rounding(net: SequenceClassifier, levels: tuple[Levels, ...] | None) -> Ite
 
 
 class _RoundedWeight(torch.autograd.Function):
-    """As ``fastzoo.export.frame.quantize`` rounds; no weight lies beyond the largest level, so no gradient is lost."""
+    """As ``fastzoo.export.weights.quantize`` rounds; no weight is beyond the largest level, so no gradient is lost."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:

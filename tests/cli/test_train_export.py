@@ -65,9 +65,10 @@ def test_every_cell_can_be_trained_and_says_its_size(cell: str, tmp_path: Path) 
     assert saved.net.rnn.num_layers == (2 if stack else 1)
     assert (saved.net.rnn.bidirectional, saved.net.rnn.dropout) == ((True, 0.25) if stack else (False, 0.0))
     assert f"{cell}: {model_size(saved.net, 8)}" in trained.output.replace("\n", " ")
-    if cell != "fastgrnn":
-        assert "only a FastGRNN" in str(error("export", tmp_path / "run", "--out", tmp_path / "b"))
-        assert not (tmp_path / "b").exists()
+    exported = run("export", tmp_path / "run", "--out", tmp_path / "b")
+    assert exported.exit_code == 0, exported.output
+    step = [] if stack else ["step"]  # no stream has reached its end, where the backward direction begins
+    assert list(fastzoo.info(tmp_path / "b")["layouts"]) == ["fused", "scan", "unrolled", *step]
 
 
 def test_options_that_a_cell_lacks_are_refused(tmp_path: Path) -> None:
@@ -92,13 +93,15 @@ def test_several_seeds_make_one_export_with_their_spread(tmp_path: Path) -> None
         assert len(seeds[key]["accuracy"]) == 2
 
 
-def test_a_network_with_trained_nu_has_no_fused_layout(tmp_path: Path) -> None:
-    assert run("train", *QUICK, "--train-nu", "--out", tmp_path / "run").exit_code == 0
+def test_a_layout_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    options = ["--train-nu", "--gate", "tanh", "--bidirectional"]
+    assert run("train", *QUICK, *options, "--out", tmp_path / "run").exit_code == 0
     assert run("export", tmp_path / "run", "--out", tmp_path / "b").exit_code == 0
-    assert list(fastzoo.info(tmp_path / "b")["layouts"]) == ["unrolled"]
-    asked = error("export", tmp_path / "run", "--out", tmp_path / "c", "--layout", "fused")
-    assert "nu" in str(asked)
-    assert "'unrolled'" in str(asked)
+    assert list(fastzoo.info(tmp_path / "b")["layouts"]) == ["scan", "unrolled"]
+    for layout, reason in (("fused", "1 - gate(a) = gate(-a)"), ("step", "the backward direction")):
+        asked = str(error("export", tmp_path / "run", "--out", tmp_path / "c", "--layout", layout))
+        assert reason in asked
+        assert asked.endswith("There are scan, unrolled.")
 
 
 def test_wrong_usage_is_one_clear_error(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fastzoo.errors import DataError, ExportError
 from fastzoo.export import export
-from fastzoo.nn import CELLS, FastGRNN, SequenceClassifier
+from fastzoo.nn import FastGRNN, SequenceClassifier
 
 from .networks import C, D, T, classifier, windows
 
@@ -69,7 +70,17 @@ def test_windows_that_give_no_ranges_are_refused(calibration: Any, message: str,
         ({"rate": 0}, "the rate must be a positive number of samples per second, not 0.0"),
         ({"rate": -50.0}, "the rate must be a positive number"),
         ({"rate": float("nan")}, "the rate must be a positive number"),
-        ({"layouts": ["scan"]}, "unknown layout scan; there are fused, unrolled"),
+        ({"layouts": ["loop"]}, "unknown layout loop; there are fused, scan, unrolled, step"),
+        (
+            {"activations_in": ["fused"]},
+            "activations fused: .* computes in fp32; there are scan",
+        ),
+        ({"activations_in": ["all"]}, "unknown layout for 8-bit activations all; there are scan, unrolled, step"),
+        ({"state": "16"}, "unknown state width 16; there are auto, 8, fp32"),
+        ({"activations": "int4"}, "unknown type of activations int4; there are uint8, int8"),
+        ({"formats": ["tflite"]}, "unknown format tflite; there are onnx, c"),
+        ({"percentile": 50}, "the percentile must lie between 90 and 100"),
+        ({"percentile": float("nan")}, "the percentile must lie between 90 and 100"),
         ({"precisions": ["fp16"]}, "unknown precision fp16; there are fp32, int8"),
         ({"precisions": []}, "no precision asked for"),
     ],
@@ -96,23 +107,22 @@ def test_weights_that_are_no_numbers_are_named(name: str, value: float, tmp_path
 
 
 def test_a_layout_that_does_not_exist_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"'fused' does not exist for this model: nu = 0.5.*'unrolled' does"):
-        export(classifier(nu=0.5), tmp_path / "it", calibration=X, layouts=["fused"])
+    with pytest.raises(ExportError, match=r"'fused' does not exist for this model: nu = 0.5.*There are scan, unr"):
+        export(classifier("tanh", nu=0.5), tmp_path / "it", calibration=X, layouts=["fused"])
+    both_ways = SequenceClassifier(FastGRNN(D, 4, bidirectional=True), C)
+    with pytest.raises(ExportError, match=r"'step' does not exist for this model: the backward direction .*There a"):
+        export(both_ways, tmp_path / "it", calibration=X, layouts=["step"])
 
 
-@pytest.mark.parametrize(
-    ("rnn", "what"),
-    [
-        *((CELLS[kind](D, 4), CELLS[kind].__name__) for kind in CELLS if kind != "fastgrnn"),
-        (FastGRNN(D, 4, 2), "FastGRNN with 2 cells"),
-        (FastGRNN(D, 4, bidirectional=True), "FastGRNN with 2 cells"),
-        (CELLS["lstm"](D, 4, 2, bidirectional=True), "LSTM with 4 cells"),
-    ],
-    ids=str,
-)
-def test_other_networks_are_refused(rnn: Any, what: str, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=f"only a FastGRNN of one layer and one direction .*, not a {what}$"):
-        export(SequenceClassifier(rnn, C), tmp_path / "it", calibration=X)
+def test_layers_that_are_not_known_are_named(tmp_path: Path) -> None:
+    class Mine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filter = nn.Conv1d(D, D, 3)
+            self.rnn, self.head = nn.GRU(D, 4, batch_first=True), nn.Linear(4, C)
+
+    with pytest.raises(ExportError, match=r"'filter' \(Conv1d\)"):
+        export(Mine(), tmp_path / "it", calibration=X)
 
 
 @pytest.mark.parametrize("which", ["gate_nonlinearity", "update_nonlinearity"])

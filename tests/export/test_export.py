@@ -10,25 +10,28 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import safetensors.torch
 import torch
 from onnx import numpy_helper
+from torch import nn
 
 import fastzoo
 from fastzoo import bundle, golden
+from fastzoo.audio import LogMel
 from fastzoo.data import Dataset
 from fastzoo.data.hapt import CLASSES as HAR_CLASSES
 from fastzoo.data.synthetic import motion
 from fastzoo.errors import BundleError, ExportError
 from fastzoo.export import export
 from fastzoo.export.graph import constants, operators
-from fastzoo.nn import SequenceClassifier
+from fastzoo.nn import CELLS, FastGRNN, SequenceClassifier, model_size
 
 from . import networks
 from .conftest import Exported
 
-FILES = [(precision, layout) for precision in ("fp32", "int8") for layout in ("fused", "unrolled")]
+FILES = [(precision, layout) for precision in ("fp32", "int8") for layout in ("fused", "scan", "unrolled")]
 files = pytest.mark.parametrize(("precision", "layout"), FILES)
 
 
@@ -192,8 +195,8 @@ def test_weights_bytes_are_those_in_the_fused_file(precision: str, exported: Exp
     biases = arrays["bias"].nbytes * 2 // 6 + arrays["head_bias"].nbytes
     total = sum(arrays[name].nbytes for name in counted) + biases
     assert exported.bundle.precisions[precision].weights_bytes == total
-    left = {"mean", "std", "bias", "head_bias", "D_H", "H_H", "-pool", "T", "0"}
-    assert arrays.keys() - set(counted) - {name for name in arrays if name.endswith("_zero_point")} == left
+    left = {"mean", "std", "bias", "head_bias", "nothing", "0", "at_24", "at_-8", *(["zero"] * (precision == "int8"))}
+    assert arrays.keys() - set(counted) == left
 
 
 def test_the_fp32_weights_make_the_network_again(exported: Exported, net: SequenceClassifier, dataset: Dataset) -> None:
@@ -217,7 +220,7 @@ def test_the_same_network_gives_the_same_files(
         document = bundle.to_dict(made)
         for precision in document["precisions"].values():
             for layout in precision["layouts"].values():
-                del layout["latency"]
+                layout.pop("latency", None)
         return document
 
     assert untimed(again) == untimed(exported.bundle)
@@ -236,13 +239,112 @@ def test_only_what_is_asked_for_is_made(net: SequenceClassifier, dataset: Datase
     assert set(golden.read(made, tmp_path / "flat")) == {"x", "torch", "int8/unrolled"}
 
 
-def test_a_network_that_is_no_gru_is_unrolled(tmp_path: Path) -> None:
-    made = export(networks.classifier(update="quant_tanh"), tmp_path / "it", calibration=networks.windows(40))
+STACKS: dict[str, dict[str, Any]] = {
+    "one layer": {}, "two layers": {"num_layers": 2}, "both ways": {"num_layers": 2, "bidirectional": True}
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "stack"),
+    [*((kind, "one layer") for kind in CELLS), ("fastrnn", "two layers"), ("lstm", "two layers"), ("gru", "both ways")],
+)
+def test_every_cell_is_exported_in_every_layout(kind: str, stack: str, dataset: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rnn = CELLS[kind](len(dataset.channels), 6, u_rank=3, **STACKS[stack])
+    made = export(SequenceClassifier(rnn, len(dataset.classes), 4), tmp_path / "it", dataset=dataset)
+    layouts = ["fused", "scan", "unrolled", *(["step"] if stack != "both ways" else [])]
     assert {p: list(precision.layouts) for p, precision in made.precisions.items()} == {
-        "fp32": ["unrolled"],
-        "int8": ["unrolled"],
+        "fp32": layouts,
+        "int8": layouts,
     }
-    assert made.cell["nu"] == pytest.approx(networks.classifier().rnn.cell.nu.item())
+    x = dataset.test.x
+    for layout in ("fused", "scan", "unrolled"):
+        assert fastzoo.load(tmp_path / "it", precision="fp32", layout=layout).logits(x).shape == (len(x), 3)
+
+
+def test_plain_torch_is_exported(dataset: Dataset, tmp_path: Path) -> None:
+    class Mine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.GRU(6, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.head(self.rnn(x)[0][:, -1])
+            return logits
+
+    net = Mine().eval()
+    made = export(net, tmp_path / "it", dataset=dataset)
+    assert made.cell["type"] == "torch_gru"
+    assert made.size.parameters == sum(p.numel() for p in net.parameters()) - 2 * 8  # b_ih and b_hh are one, twice
+    answer = fastzoo.load(tmp_path / "it", precision="fp32").logits(dataset.test.x)
+    with torch.no_grad():
+        assert np.abs(answer - net(torch.from_numpy(dataset.test.x)).numpy()).max() < 1e-5
+
+
+def test_a_bundle_is_written_again_in_other_layouts(exported: Exported, dataset: Dataset, tmp_path: Path) -> None:
+    again = export(exported.folder, tmp_path / "it", calibration=dataset.train.x[::3], layouts=["scan"], state="8")
+    assert (again.name, again.labels, again.input) == ("my-model", exported.bundle.labels, exported.bundle.input)
+    for precision, files in again.precisions.items():
+        assert list(files.layouts) == ["scan"]
+        assert files.layouts["scan"].sha256 == exported.bundle.precisions[precision].layouts["scan"].sha256
+
+
+def test_zeros_of_training_are_cut(net: SequenceClassifier, dataset: Dataset, tmp_path: Path) -> None:
+    sparse = copy.deepcopy(net)
+    with torch.no_grad():
+        sparse.rnn.cell.U1[:, 4:] = 0
+    made = export(sparse, tmp_path / "it", calibration=dataset.train.x)
+    assert made.cell["cut"] == "U rank 6 -> 4"
+    assert made.precisions["int8"].weights_bytes == exported_bytes(net) - 2 * 24
+    assert made.size.nonzeros is not None
+    assert made.size.parameters - made.size.nonzeros == 2 * 12
+    answer = fastzoo.load(tmp_path / "it", precision="fp32").logits(dataset.test.x)
+    assert np.abs(answer - networks.logits(sparse, dataset.test.x)).max() < 1e-5
+
+
+def exported_bytes(net: SequenceClassifier) -> int:
+    return model_size(net).int8_bytes
+
+
+def test_a_front_end_becomes_a_graph(tmp_path: Path) -> None:
+    made_by = LogMel(8000, bands=5, clip_s=0.25)
+    torch.manual_seed(0)
+    net = SequenceClassifier(FastGRNN(5, 6, nu=0.0), 3)
+    sound = np.random.default_rng(0).normal(size=(3, 2000)).astype(np.float32) / 8
+    x = np.stack([made_by(row, 8000) for row in sound])
+    net.set_normalisation(torch.from_numpy(x))
+    labels, bands = ["a", "b", "c"], [f"mel_{i}" for i in range(5)]
+    made = export(
+        net, tmp_path / "it", calibration=x, labels=labels, channels=bands, rate=100, frontend=made_by, formats=["c"]
+    )
+    assert made.sound is not None
+    session = onnxruntime.InferenceSession(tmp_path / "it" / made.sound.file)
+    (features,) = session.run(None, {"audio": sound})
+    assert np.abs(features - x).max() <= 1  # bytes that lie near a half
+    assert sorted(made.headers) == ["fp32", "int8"]
+    for record in made.headers.values():
+        assert "int it_" in (tmp_path / "it" / record.file).read_text()
+    bundle.check(made, tmp_path / "it")
+
+
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+@pytest.mark.parametrize("state", ["8", "fp32"])
+def test_activations_of_eight_bits_where_they_are_asked_for(
+    state: str, activations: str, net: SequenceClassifier, dataset: Dataset, tmp_path: Path
+) -> None:
+    made = export(
+        net, tmp_path / "it", dataset=dataset, activations_in=["scan", "step"], state=state, activations=activations,
+        percentile=99.9, per_channel=True,
+    )  # fmt: skip
+    files = made.precisions["int8"].layouts
+    for layout, file in files.items():
+        quantizes = layout in ("scan", "step")
+        assert ("QuantizeLinear" in file.operators) == quantizes
+        assert ("U8S8" if activations == "uint8" else "S8S8") in file.quantization or not quantizes
+        assert "per channel" in file.quantization
+    assert made.calibration is not None
+    assert made.calibration["state"] == state
+    assert made.calibration["method"] == "percentile 99.9"
 
 
 def test_the_callers_network_is_left_as_it_was(net: SequenceClassifier, dataset: Dataset, tmp_path: Path) -> None:

@@ -41,7 +41,12 @@ def test_every_seed_is_told(published: Exported, run: Path, dataset: Dataset) ->
     assert told["seeds"] == [3, 4]
     assert told["chosen"] == seeds.load(run).chosen
     assert told["split"] == "test"
-    for precision, layout in networks.FORM:
+    forms = [(p, layout) for p, made in published.bundle.precisions.items() for layout in made.layouts]
+    assert len(forms) == 8
+    for precision, layout in forms:
+        if layout == "step":  # for streams; on windows it answers like scan
+            assert f"{precision}/{layout}" not in told
+            continue
         figures = told[f"{precision}/{layout}"]
         values = figures["accuracy"]
         assert figures["mean"] == pytest.approx(statistics.mean(values))

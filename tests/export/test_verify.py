@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,21 +15,26 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fastzoo.errors import ExportError
-from fastzoo.export.layouts import FORMS, Form
-from fastzoo.export.verify import Reference, Verification, verify
+from fastzoo.export import verify as module
+from fastzoo.export.graph import nodes
+from fastzoo.export.layouts import INTEGERS, LAYOUTS, PRODUCTS, WEIGHTS, Form, Scheme, obstacles
+from fastzoo.export.verify import STEP_WINDOWS, Reference, Verification, answer, verify
 
 from . import networks
-from .networks import FORM, C, T, builder, classifier, logits, windows
+from .networks import FORM, LOOPS, SCHEMES, STACKS, VARIANTS, C, D, H, T, builder, classifier, logits, windows
 
 NET = classifier(nu=0.0)
-X = windows(40)
+X = windows(80)
 REFERENCE = Reference(X, logits(NET, X))
 BUILDER = builder(NET)
-forms = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.precision}-{form.layout}")
+WEIGHT_COUNT = sum(matrix.size for matrix in BUILDER.network.matrices().values())
+FORMS = [*FORM.values(), *(Form("int8", layout, SCHEMES[INTEGERS]) for layout in LOOPS)]
+forms = pytest.mark.parametrize("form", FORMS, ids=lambda f: f"{f.file[:-5]}-{f.scheme.kind if f.scheme else ''}")
+layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 def verified(model: onnx.ModelProto, form: Form, reference: Reference = REFERENCE) -> Verification:
-    return verify(model, networks.network(NET), form.precision, form.session, reference)
+    return verify(model, BUILDER.network, form, reference)
 
 
 def refused(model: onnx.ModelProto, form: Form, reference: Reference = REFERENCE) -> str:
@@ -42,21 +49,61 @@ def tampered(form: Form, change: Callable[[onnx.ModelProto], object]) -> onnx.Mo
     return model
 
 
+# What passes.
+
+
 @forms
 def test_a_good_file_passes(form: Form) -> None:
     found = verified(BUILDER.build(form), form)
-    assert found.windows == len(X)
-    assert found.same_class > 0.9
-    weights = sum(matrix.size for matrix in networks.network(NET).matrices().values())
-    if form.precision == "fp32":
+    assert found.windows == (STEP_WINDOWS if form.layout == "step" else len(X))
+    assert found.kernels_per_step
+    if form.scheme is None:
         assert (found.same_class, found.int8_weights) == (1, 0)
-        assert found.max_logit_difference < 1e-5
+        assert max(found.max_logit_difference, found.reference_difference, found.unoptimised_difference) < 1e-5
     else:
-        assert found.int8_weights == weights
+        assert found.int8_weights == WEIGHT_COUNT
         assert 1e-5 < found.max_logit_difference < 0.1
+        assert found.same_class > 0.9
+        assert max(found.reference_difference, found.unoptimised_difference) < (
+            0.05 if form.scheme.kind == INTEGERS else 1e-5
+        )
 
 
-def add_to_weight(amount: float, name: str) -> Callable[[onnx.ModelProto], None]:
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_cell_passes_in_every_form(variant: str, stack: str) -> None:
+    net, x = classifier(**VARIANTS[variant], **STACKS[stack]), windows(65)
+    made, reference = builder(net), Reference(x, logits(net, x))
+    for form in FORMS:
+        if form.layout not in obstacles(made.network):
+            found = verify(made.build(form), made.network, form, reference)
+            assert found.same_class > 0.85
+
+
+@forms
+def test_what_is_recorded_is_what_was_measured(form: Form) -> None:
+    found = verified(BUILDER.build(form), form)
+    count = found.windows
+    own = networks.run(BUILDER.build(form), X[:count], form)
+    assert found.max_logit_difference == pytest.approx(np.abs(own - REFERENCE.logits[:count]).max(), abs=1e-6)
+    assert found.same_class == (own.argmax(1) == REFERENCE.logits[:count].argmax(1)).mean()
+
+
+@forms
+def test_an_answer_is_that_of_onnxruntime(form: Form) -> None:
+    """In parts, for more windows than one run takes."""
+    model, x = BUILDER.build(form), windows(module.BATCH + 3)
+    found = answer(model, BUILDER.network, form, x)
+    assert found.dtype == np.float32
+    assert np.abs(found - networks.run(model, x, form)).max() < 1e-6
+
+
+# What does not.
+
+
+def add_to(amount: float, name: str) -> Callable[[onnx.ModelProto], None]:
+    """A constant with a wrong first number."""
+
     def change(model: onnx.ModelProto) -> None:
         (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
         array = numpy_helper.to_array(tensor).copy()
@@ -66,34 +113,60 @@ def add_to_weight(amount: float, name: str) -> Callable[[onnx.ModelProto], None]
     return change
 
 
-@pytest.mark.parametrize("layout", ["fused", "unrolled"])
+@layouts
 @pytest.mark.parametrize("name", ["W1", "W2", "U1", "U2", "head", "head_bias", "mean"])
 def test_a_wrong_weight_is_refused(layout: str, name: str) -> None:
     form = FORM["fp32", layout]
-    message = refused(tampered(form, add_to_weight(0.1, name)), form)
-    assert re.search(r"its logits differ from torch's by 0\.\d+, allowed are 0\.0001", message)
+    message = refused(tampered(form, add_to(0.1, name)), form)
+    assert re.search(r"its logits differ from torch's by \d\.?\d*(e-\d+)?, allowed are 0\.00\d+", message)
 
 
-@pytest.mark.parametrize("layout", ["fused", "unrolled"])
+@pytest.mark.parametrize("kind", SCHEMES)
+@layouts
 @pytest.mark.parametrize("name", ["W1", "U2", "head"])
-def test_a_wrong_integer_is_refused(layout: str, name: str) -> None:
-    form = FORM["int8", layout]
-    message = refused(tampered(form, add_to_weight(1, f"{name}_quantized")), form)
+def test_a_wrong_integer_is_refused(layout: str, kind: str, name: str) -> None:
+    form = Form("int8", layout, SCHEMES[kind] if layout != "fused" else Scheme())
+    message = refused(tampered(form, add_to(1, f"{name}_quantized")), form)
     assert f"the int8 weights of {name} are not the network's, rounded" in message
-    message = refused(tampered(form, add_to_weight(0.01, f"{name}_scale")), form)
-    assert f"the int8 weights of {name} are not the network's, rounded" in message
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+@layouts
+def test_a_wrong_scale_is_refused(layout: str, kind: str) -> None:
+    """The integers are right, and mean something else."""
+    form = Form("int8", layout, SCHEMES[kind] if layout != "fused" else Scheme())
+    for name in ("W1", "U1", "head"):
+        with pytest.raises(ExportError, match="failed verification"):
+            verified(tampered(form, add_to(0.02, f"{name}_scale")), form)
+
+
+@layouts
+def test_the_integers_of_another_scheme_are_refused(layout: str) -> None:
+    """Per channel or per tensor is part of what the file says."""
+    one, other = (Form("int8", layout, Scheme(per_channel=per_channel)) for per_channel in (False, True))
+    assert "are not the network's, rounded" in refused(BUILDER.build(one), other)
+    assert "are not the network's, rounded" in refused(BUILDER.build(other), one)
 
 
 @forms
-def test_a_weight_that_is_no_number_is_refused(form: Form) -> None:
-    assert "it answers NaN or infinity" in refused(tampered(form, add_to_weight(np.nan, "head_bias")), form)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_refused(form: Form, value: float) -> None:
+    assert "it answers NaN or infinity" in refused(tampered(form, add_to(value, "head_bias")), form)
+
+
+@forms
+def test_a_reference_that_is_no_number_is_refused(form: Form) -> None:
+    wrong = REFERENCE.logits.copy()
+    wrong[5, 1] = np.nan
+    assert "torch itself answers NaN or infinity" in refused(BUILDER.build(form), form, Reference(X, wrong))
 
 
 def through(op_type: str, domain: str = "") -> Callable[[onnx.ModelProto], None]:
     """The logits make a detour through one more operator."""
 
     def change(model: onnx.ModelProto) -> None:
-        model.graph.node[-1].output[0] = "detour"
+        node = next(node for node in model.graph.node if "logits" in node.output)
+        node.output[0] = "detour"
         model.graph.node.append(helper.make_node(op_type, ["detour"], ["logits"], domain=domain))
         if domain:
             model.opset_import.append(helper.make_opsetid(domain, 1))
@@ -109,22 +182,25 @@ def test_a_foreign_operator_is_named(domain: str, op_type: str, form: Form) -> N
     assert f"operators outside the allowed list: {name}" in message
 
 
-def test_a_foreign_operator_inside_a_function_is_named() -> None:
+@pytest.mark.parametrize("layout", ["unrolled", "scan"])
+def test_a_foreign_operator_inside_is_named(layout: str) -> None:
+    """Of a local function, of a loop's body."""
+
     def change(model: onnx.ModelProto) -> None:
-        (node,) = (node for node in model.functions[0].node if node.op_type == "Tanh")
+        inside = [*nodes(model.graph), *(node for function in model.functions for node in function.node)]
+        (node,) = (node for node in inside if node.op_type == "Tanh")
         node.op_type = "Sin"
 
-    form = FORM["fp32", "unrolled"]
+    form = FORM["fp32", layout]
     assert "operators outside the allowed list: Sin" in refused(tampered(form, change), form)
 
 
-@pytest.mark.parametrize("layout", ["fused", "unrolled"])
+@layouts
 def test_fp32_is_not_passed_off_as_int8(layout: str) -> None:
-    weights = sum(matrix.size for matrix in networks.network(NET).matrices().values())
     message = refused(BUILDER.build(FORM["fp32", layout]), FORM["int8", layout])
-    assert f"0 weights are stored in int8, expected are {weights}" in message
+    assert f"0 weights are stored in int8, expected are {WEIGHT_COUNT}" in message
     message = refused(BUILDER.build(FORM["int8", layout]), FORM["fp32", layout])
-    assert f"{weights} weights are stored in int8, expected are 0" in message
+    assert f"{WEIGHT_COUNT} weights are stored in int8, expected are 0" in message
 
 
 def test_a_matrix_left_in_fp32_is_found() -> None:
@@ -132,14 +208,14 @@ def test_a_matrix_left_in_fp32_is_found() -> None:
 
     def change(model: onnx.ModelProto) -> None:
         (node,) = (n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == "head_quantized")
-        fp32 = networks.network(NET).unit_zeta().head_weight.T
         for tensor in list(model.graph.initializer):
-            if tensor.name in node.input:
+            if tensor.name in node.input[:2]:
                 model.graph.initializer.remove(tensor)
-        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(fp32), node.output[0]))
+        model.graph.initializer.append(numpy_helper.from_array(BUILDER.network.head_weight, node.output[0]))
         model.graph.node.remove(node)
 
-    assert "weights are stored in int8, expected are" in refused(tampered(form, change), form)
+    message = refused(tampered(form, change), form)
+    assert f"{WEIGHT_COUNT - H * C} weights are stored in int8, expected are {WEIGHT_COUNT}" in message
 
 
 @forms
@@ -157,7 +233,16 @@ def test_another_shape_is_refused(form: Form) -> None:
     def change(model: onnx.ModelProto) -> None:
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
 
-    assert f"instead of {{'x': ['N', {T}, " in refused(tampered(form, change), form)
+    steps = {"step": "", "scan": "'T', "}.get(form.layout, f"{T}, ")
+    assert f"instead of {{'x': ['N', {steps}{D}]" in refused(tampered(form, change), form)
+
+
+@layouts
+def test_a_file_of_another_layout_is_refused(layout: str) -> None:
+    for other in LAYOUTS:
+        if {layout, other} in ({"scan", other}, {"step", other}) and layout != other:
+            message = refused(BUILDER.build(FORM["fp32", layout]), FORM["fp32", other])
+            assert "inputs and outputs are" in message
 
 
 @forms
@@ -183,21 +268,32 @@ def test_an_invalid_graph_is_refused(form: Form) -> None:
     assert "onnx finds it invalid" in refused(tampered(form, change), form)
 
 
-@forms
-def test_windows_that_influence_each_other_are_noticed(form: Form) -> None:
-    def change(model: onnx.ModelProto) -> None:
-        model.graph.node[-1].output[0] = "own"
-        model.graph.node.append(helper.make_node("ReduceMean", ["own"], ["of_all"], axes=[0]))
-        model.graph.node.append(helper.make_node("Sub", ["own", "of_all"], ["logits"]))
+def less_the_mean(model: onnx.ModelProto) -> None:
+    """Every window's logits depend on all windows of the run."""
+    node = next(node for node in model.graph.node if "logits" in node.output)
+    node.output[0] = "own"
+    model.graph.node.append(helper.make_node("ReduceMean", ["own"], ["of_all"], axes=[0]))
+    model.graph.node.append(helper.make_node("Sub", ["own", "of_all"], ["logits"]))
 
-    message = refused(tampered(form, change), form)
-    assert "one window alone gets another answer than the same window in a batch" in message
+
+@pytest.mark.parametrize(
+    "form", [f for f in FORMS if f.scheme is None or f.scheme.kind == WEIGHTS], ids=lambda f: f.file
+)
+def test_windows_that_influence_each_other_are_noticed(form: Form) -> None:
+    message = refused(tampered(form, less_the_mean), form)
+    assert "1 window(s) alone get another answer than in a larger batch" in message
+    assert ("64 window(s) alone" in message) == (form.layout != "step"), "of which 64 are looked at"
+
+
+def test_windows_that_influence_each_other_are_noticed_in_integers_too() -> None:
+    form = Form("int8", "scan", SCHEMES[INTEGERS])
+    assert "1 window(s) alone get another answer" in refused(tampered(form, less_the_mean), form)
 
 
 def test_a_file_that_onnxruntime_cannot_run_is_refused() -> None:
     form = FORM["fp32", "unrolled"]
-    for_one_window = tampered(form, add_to_weight(T + 1, "rows"))  # [-1, D] becomes [T, D]
-    assert "onnxruntime cannot run unrolled.onnx: " in refused(for_one_window, form)
+    for_one_window = tampered(form, add_to(T + 1, "rows"))  # [-1, D] becomes [T, D]
+    assert "onnxruntime cannot run fp32-unrolled.onnx: " in refused(for_one_window, form)
 
 
 @forms
@@ -211,12 +307,69 @@ def test_all_faults_are_named_at_once(form: Form) -> None:
     assert "Erf" in message
 
 
-def test_logits_too_large_for_fp32_to_agree_are_refused() -> None:
+def test_logits_of_another_count_are_refused() -> None:
+    form = FORM["fp32", "scan"]
+    message = refused(BUILDER.build(form), form, Reference(X, REFERENCE.logits[:, :3]))
+    assert f"logits of shape ({len(X)}, {C}) instead of ({len(X)}, 3)" in message
+
+
+@layouts
+def test_logits_off_by_a_little_are_refused(layout: str) -> None:
+    """Not more than 1e-4 of their range, in fp32."""
+    form, scale = FORM["fp32", layout], max(1.0, float(np.ptp(REFERENCE.logits)))
+    model = BUILDER.build(form)
+    verified(model, form, Reference(X, REFERENCE.logits + np.float32(0.5e-4 * scale)))
+    message = refused(model, form, Reference(X, REFERENCE.logits + np.float32(2e-4 * scale)))
+    assert "its logits differ from torch's by" in message
+
+
+@layouts
+def test_large_logits_may_differ_by_more(layout: str) -> None:
+    """1e-4 is of their range: logits of a thousand have no more digits."""
     loud = copy.deepcopy(NET)
     with torch.no_grad():
-        loud.head.weight.mul_(1e5)
-    model = builder(loud).build(FORM["fp32", "fused"])
-    reference = Reference(X, logits(loud, X))
-    assert np.abs(networks.run(model, X) - reference.logits).max() > 1e-4
-    with pytest.raises(ExportError, match=r"its logits differ from torch's by .*, allowed are 0\.0001"):
-        verify(model, networks.network(loud), "fp32", {}, reference)
+        loud.head.weight.mul_(1e4)
+    made, form = builder(loud), FORM["fp32", layout]
+    found = verify(made.build(form), made.network, form, Reference(X, logits(loud, X)))
+    assert found.max_logit_difference > 1e-4
+    quiet = made.build(form)
+    add_to(0.01 * float(np.abs(loud.head.weight.detach().numpy()).max()), "head")(quiet)
+    with pytest.raises(ExportError, match="its logits differ from torch's by"):
+        verify(quiet, made.network, form, Reference(X, logits(loud, X)))
+
+
+def test_another_networks_file_is_refused() -> None:
+    other = builder(classifier(nu=0.0, seed=3))
+    for form in FORMS:
+        message = refused(other.build(form), form)
+        assert ("its logits differ" if form.scheme is None else "are not the network's, rounded") in message
+
+
+def test_what_onnxs_own_implementation_computes_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standard operator that onnxruntime misreads would be wrong on every other runtime."""
+    form = FORM["fp32", "fused"]
+
+    def other(model: onnx.ModelProto, feeds: Any) -> list[Any]:
+        return [networks.run(model, feeds["x"]) + np.float32(0.01)]
+
+    monkeypatch.setattr("fastzoo.export.reference.evaluate", other)
+    message = refused(BUILDER.build(form), form)
+    assert "onnx's reference evaluator answers otherwise, by 0.01; allowed are 0.0001" in message
+
+
+@pytest.mark.parametrize("kind", [PRODUCTS, INTEGERS])
+def test_a_scheme_that_the_file_does_not_have_is_refused(kind: str) -> None:
+    """A file of int8 weights alone says it has 8-bit activations."""
+    model = BUILDER.build(Form("int8", "scan", Scheme(WEIGHTS)))
+    with pytest.raises(ExportError, match="failed verification"):
+        verified(model, Form("int8", "scan", Scheme(kind)))
+
+
+def test_the_weights_of_another_network_are_refused() -> None:
+    net = classifier(nu=0.0, zeta=0.5)
+    made, form = builder(net), Form("int8", "scan", Scheme(per_channel=True))
+    reference = Reference(X, logits(net, X))
+    verify(made.build(form), made.network, form, reference)
+    turned = replace(made.network, head_weight=np.ascontiguousarray(made.network.head_weight[::-1]))
+    with pytest.raises(ExportError, match="the int8 weights of head are not the network's, rounded"):
+        verify(made.build(form), turned, form, reference)

@@ -18,10 +18,11 @@ from fastzoo import data
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.export import verify
+from fastzoo.export.calibrate import Calibration
 from fastzoo.export.contract import Contract
-from fastzoo.export.graph import constants
-from fastzoo.export.layouts import FORMS, Builder, Form
-from fastzoo.export.network import from_torch
+from fastzoo.export.floats import FloatWriter
+from fastzoo.export.from_torch import from_torch
+from fastzoo.export.layouts import PRODUCTS, Builder, Form, Scheme
 from fastzoo.export.source import Source, calibration_windows
 from fastzoo.nn import CELLS, NONLINEARITIES, FastGRNN, SequenceClassifier
 from fastzoo.train import qat
@@ -30,9 +31,7 @@ from fastzoo.train.qat import FakeQuantizer, Levels, round_weight
 from . import task
 
 D, H, C, T, POOL = 3, 10, 4, 12, 3
-FUSED, UNROLLED = (
-    next(f for f in FORMS if (f.precision, f.layout) == ("int8", name)) for name in ("fused", "unrolled")
-)
+FUSED, UNROLLED = Form("int8", "fused", Scheme()), Form("int8", "unrolled", Scheme(PRODUCTS))
 PAIRS = list(dict.fromkeys([*((n, "tanh") for n in NONLINEARITIES), *(("sigmoid", n) for n in NONLINEARITIES)]))
 SCALARS: dict[str, dict[str, Any]] = {
     "nu=0": {"nu": 0.0}, "zeta fixed": {"nu": 0.0, "zeta": 0.7}, "nu trained": {}, "fixed": {"nu": 0.1, "zeta": 0.7}
@@ -66,7 +65,7 @@ def exported(net: SequenceClassifier, x: Tensor, form: Form) -> npt.NDArray[np.f
     """The answer of the int8 file in onnxruntime."""
     of = from_torch(net, T)
     model = Builder(of, CALIBRATION.numpy()).build(form)
-    answer: npt.NDArray[np.float32] = verify.answer(model, of, form.session, x.numpy())
+    answer: npt.NDArray[np.float32] = verify.answer(model, of, form, x.numpy())
     return answer
 
 
@@ -78,8 +77,6 @@ def exported(net: SequenceClassifier, x: Tensor, form: Form) -> npt.NDArray[np.f
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("form", [FUSED, UNROLLED], ids=["fused", "unrolled"])
 def test_answers_are_those_of_the_exported_file(form: Form, ranks: str, scalars: str) -> None:
-    if form is FUSED and SCALARS[scalars].get("nu") != 0:
-        pytest.skip("no such file")
     net, x = network(ranks=ranks, **SCALARS[scalars]), windows(100)
     quantizer = FakeQuantizer(net, CALIBRATION, activations=form is UNROLLED)
     with torch.no_grad():
@@ -115,15 +112,12 @@ def test_every_nonlinearity_is_exported_as_it_was_trained(gate: str, update: str
 @pytest.mark.parametrize("ranks", RANKS)
 def test_levels_are_those_of_the_quantized_step(ranks: str, scalars: str, gate: str) -> None:
     net = network(ranks=ranks, gate_nonlinearity=gate, **SCALARS[scalars])
-    stored = constants(Builder(from_torch(net, T), CALIBRATION.numpy()).quantized_step)
-    weights = [f"{which}{i}" for which in "WU" for i in ("", 1, 2)]
-    ends = ("_scale", "_zero_point")
-    of_activations = {name.rsplit("_scale")[0] for name in stored if name.endswith("_scale")}.difference(weights)
-    expected = [tuple(stored[name + end].item() for end in ends) for name in sorted(of_activations)]  # h, v..
+    of = from_torch(net, T).unit_scale()
+    levels = Calibration(of, CALIBRATION.numpy()).levels(0, FloatWriter(of.cells[0]))
+    expected = [levels[key] for key in ("h", "hU1")[: len(of.cells[0].u)]]
     found = qat.ranges(net, CALIBRATION)
-    assert len(found) == (1 if ranks == "full" else 2)
-    assert [levels.zero for levels in found] == [zero for _, zero in expected]
-    assert [levels.scale for levels in found] == pytest.approx([scale for scale, _ in expected], rel=1e-6)
+    assert [level.zero for level in found] == [level.zero for level in expected]
+    assert [level.scale for level in found] == pytest.approx([level.scale for level in expected], rel=1e-6)
 
 
 def test_saturated_states_meet_the_same_level() -> None:

@@ -75,8 +75,8 @@ def measure_latency(
 ) -> dict[str, Latency]:
     """The latency of single windows by :func:`fastzoo.bench.measure_all`, of the files that an export would write.
 
-    Where the layout ``fused`` exists, it is several times faster than any other, and the only one measured. The files
-    lie in a temporary folder and are not verified: they are timed, not used.
+    Where the layout ``fused`` has no more than H states, it is several times faster than any other, and the only one
+    measured. The files lie in a temporary folder and are not verified: they are timed, not used.
 
     Args:
         net: the network.
@@ -146,9 +146,8 @@ def _faster(net: SequenceClassifier, steps: int, max_us: float, precisions: Sequ
 
 
 def _to_fuse(net: SequenceClassifier, steps: int) -> dict[str, Any] | None:
-    """What to change so that the whole recurrence becomes one operator; nothing where it is already."""
-    from fastzoo.export.layouts import forms
-    from fastzoo.export.network import from_torch
+    """What to change so that each layer becomes one operator over H states; nothing where it is already."""
+    from fastzoo.export.from_torch import from_torch
 
     config = net.config()
     usual = {"gate_nonlinearity": "sigmoid", "update_nonlinearity": "tanh"}
@@ -156,12 +155,19 @@ def _to_fuse(net: SequenceClassifier, steps: int) -> dict[str, Any] | None:
         change = {k: v for k, v in wanted.items() if k in config["cell"] and config["cell"][k] != v}
         with own_randomness():
             other = SequenceClassifier.from_config({**config, "cell": config["cell"] | change})
-        try:
-            if any(form.layout == "fused" for form in forms(from_torch(other, steps), None, bundle.PRECISIONS)):
-                return change
-        except ExportError:
-            continue
+        if _fused_states(from_torch(other, steps)) == net.rnn.hidden_size:
+            return change
     return None
+
+
+def _fused_states(network: Network) -> int | None:
+    """The size of the operators' state in the layout ``fused``: H, or two or three times that; None without it."""
+    from fastzoo.export.lowering import lower, obstacle
+
+    cells = network.unit_scale().cells
+    if any(map(obstacle, cells)):
+        return None
+    return max(len(lower(cell).read) for cell in cells) * network.hidden_size
 
 
 @contextmanager
@@ -169,15 +175,16 @@ def _files(
     net: SequenceClassifier, steps: int, precisions: Sequence[str]
 ) -> Iterator[tuple[list[Model], np.ndarray[Any, np.dtype[np.float32]]]]:
     """The network's files, opened from a temporary bundle, and seeded windows [n, T, D] in its raw units."""
+    from fastzoo.export.from_torch import from_torch
     from fastzoo.export.layouts import Builder, forms
-    from fastzoo.export.network import from_torch
 
     try:
         network = from_torch(net, steps)
         noise = np.random.default_rng(0).normal(size=(_WINDOWS, steps, len(network.mean)))
         windows = (network.mean + network.std * noise).astype(np.float32)
         wanted = [form for form in forms(network, None, tuple(precisions)) if form.layout != "step"]
-        wanted = [form for form in wanted if form.layout == "fused"] or wanted
+        if _fused_states(network) == network.hidden_size:  # several times faster than any other
+            wanted = [form for form in wanted if form.layout == "fused"]
         builder = Builder(network, windows)
         made = [(form, builder.build(form).SerializeToString(deterministic=True)) for form in wanted]
     except ExportError as error:
