@@ -25,6 +25,10 @@ class Block(NamedTuple):
     complemented: bool = False
 
 
+# 1 - f(a) = f(-a)
+POINT_SYMMETRIC = ("sigmoid", "quant_sigmoid", "quant_sigmoid4")
+
+
 class Arithmetic(Protocol):
     """What an equation is written in. Values are the arithmetic's own: pass them on, never look inside."""
 

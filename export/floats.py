@@ -9,7 +9,7 @@ import numpy as np
 from fastzoo.export.cells import Block
 from fastzoo.export.network import Cell, Floats
 from fastzoo.export.step import Levels, Port
-from fastzoo.export.weights import Int8
+from fastzoo.export.weights import Int8, dequantized
 from fastzoo.export.writer import Piece, Writer, nonlinearity
 
 
@@ -145,9 +145,4 @@ class ProductWriter(FloatWriter):
             if scale.ndim:
                 scale = np.concatenate([scale.reshape(-1, self.hidden)[block] for block in columns])
         suffix = "" if columns is None or not scale.ndim else "".join(map(str, columns))
-        return self.op.DequantizeLinear(
-            stored,
-            self.op.constant(f"{name}_scale{suffix}", scale),
-            self.op.constant(f"zeros{scale.size}" if scale.ndim else "zero", np.zeros(scale.shape, np.int8)),
-            **({"axis": 1} if scale.ndim else {}),
-        )
+        return dequantized(self.op, stored, f"{name}_scale{suffix}", scale)

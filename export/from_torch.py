@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
@@ -38,18 +40,18 @@ def array(tensor: Tensor) -> Floats:
     return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
 
 
-def _cell(cell: object) -> Cell:
+def _cell(cell: Any) -> Cell:
     """The arrays of one of ``fastzoo.nn``'s cells."""
-    of: dict[str, object] = {"gate": getattr(cell, "gate_nonlinearity", None), "update": cell.update_nonlinearity}  # type: ignore[attr-defined]
+    of: dict[str, object] = {"gate": getattr(cell, "gate_nonlinearity", None), "update": cell.update_nonlinearity}
     if any(callable(name) for name in of.values()):
         raise ExportError("a nonlinearity that is a Python function cannot be exported; use one by name")
-    kind: str = cell.kind  # type: ignore[attr-defined]
+    kind: str = cell.kind
     biases = {"fastgrnn": ("bias_gate", "bias_update"), "fastrnn": ("bias_update",)}.get(kind, ("bias",))
     scalars = {"fastgrnn": ("zeta", "nu"), "fastrnn": ("alpha", "beta")}.get(kind, ())
     return Cell(
         kind,
-        tuple(map(array, cell.w)),  # type: ignore[attr-defined]
-        tuple(map(array, cell.u)),  # type: ignore[attr-defined]
+        tuple(map(array, cell.w)),
+        tuple(map(array, cell.u)),
         np.concatenate([array(getattr(cell, name)) for name in biases]),
         str(of["gate"] or "sigmoid"),
         str(of["update"]),

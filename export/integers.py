@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastzoo.export.cells import Block
+from fastzoo.export.cells import POINT_SYMMETRIC, Block
 from fastzoo.export.graph import Op
 from fastzoo.export.network import Cell, Floats
 from fastzoo.export.step import Levels, Port
-from fastzoo.export.weights import Int8
+from fastzoo.export.weights import Int8, dequantized
 from fastzoo.export.writer import Piece, Writer
 
 # A sigmoid in 255 levels, 0 and 1 among them; read as a tanh, -1, 0 and 1 are levels. A 256th level beyond 1 is never
@@ -51,7 +51,6 @@ CURVES = {
     "quant_sigmoid4": Curve("clip", 0.5, 0.5, 0.5),
     "relu": Curve("relu", 1, 1, 0),
 }
-POINT_SYMMETRIC = ("sigmoid", "quant_sigmoid", "quant_sigmoid4")  # 1 - f(a) = f(-a)
 
 
 class Value(NamedTuple):
@@ -265,12 +264,7 @@ class IntegerWriter(Writer[Value]):
                 scale = np.concatenate([np.float32(abs(times)) * by_column[block] for block, times in wanted])
                 if (scale == scale[0]).all():
                     scale = scale[0]
-        return self.op.DequantizeLinear(
-            stored,
-            self.op.constant(f"{name}_scale{suffix}", scale),
-            self.op.constant(f"zeros{scale.size}" if scale.ndim else "zero", np.zeros(scale.shape, np.int8)),
-            **({"axis": 1} if scale.ndim else {}),
-        )
+        return dequantized(self.op, stored, f"{name}_scale{suffix}", scale)
 
     def _signed(self, matrix: str, wanted: Sequence[tuple[int, float]], blocks: int) -> str:
         """Blocks of columns of an int8 matrix, some negated."""

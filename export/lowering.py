@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from fastzoo.export.cells import POINT_SYMMETRIC
 from fastzoo.export.network import Cell, Floats
 from fastzoo.export.writer import OPERATORS
 
@@ -23,7 +24,6 @@ from fastzoo.export.writer import OPERATORS
 SATURATED = 40.0
 HALF = OPERATORS["quant_sigmoid"]  # quant_tanh(a) = 2 HardSigmoid(a) - 1, with alpha = beta = 1/2
 IDENTITY = ("Affine", {"alpha": 1.0, "beta": 0.0})
-POINT_SYMMETRIC = ("sigmoid", "quant_sigmoid", "quant_sigmoid4")  # 1 - f(a) = f(-a)
 
 
 class Gate(NamedTuple):

@@ -40,8 +40,12 @@ def unrolled(
     functions, ways = [], network.directions
     for layer in range(len(network.layers)):
         of_layer = steps[layer * ways : (layer + 1) * ways]
-        states = [_states(op, step, rows, batch, network.steps, way) for way, step in enumerate(of_layer)]
-        functions += [_function(step) for step in of_layer]
+        of_steps = [_function(step) for step in of_layer]
+        states = [
+            _states(op, step, function, rows, batch, network.steps, way)
+            for way, (step, function) in enumerate(zip(of_layer, of_steps, strict=True))
+        ]
+        functions += of_steps
         if layer == len(network.layers) - 1:
             reached = [_pooled(op, step, h[-network.pool :]) for step, h in zip(of_layer, states, strict=True)]
             head(op, network, _joined(op, reached), int8)
@@ -57,7 +61,9 @@ def unrolled(
     return flat(model) if inline else model
 
 
-def _states(op: Op, step: Step, rows: str, batch: str, count: int, backwards: int) -> list[str]:
+def _states(
+    op: Op, step: Step, function: onnx.FunctionProto, rows: str, batch: str, count: int, backwards: int
+) -> list[str]:
     """The outputs of all steps, in the order in which they run, as the step keeps them."""
     include(op, step)
     parts = []
@@ -65,7 +71,6 @@ def _states(op: Op, step: Step, rows: str, batch: str, count: int, backwards: in
         outputs = [f"{name}_{t}" for t in range(count)]
         op.nodes.append(helper.make_node("Split", [name], outputs, axis=0))  # T times [N, K]
         parts.append(outputs[::-1] if backwards else outputs)
-    function = _function(step)
     shared = list(function.input)[len(step.driven) + len(step.states) :]
     state = [zero_state(op, port, batch) for port in step.states]
     states = []

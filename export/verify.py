@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,11 +166,15 @@ def answer(model: onnx.ModelProto, network: Network, form: Form, x: Floats) -> F
 
 
 def _answer_stepwise(session: onnxruntime.InferenceSession, network: Network, x: Floats) -> Floats:
+    return _stepwise(lambda feeds: session.run(["logits", "state_next"], feeds), network, x)
+
+
+def _stepwise(run: Callable[[dict[str, Floats]], Sequence[Floats]], network: Network, x: Floats) -> Floats:
     """The head is linear: a window's logits are the mean of those of its last steps."""
     state = np.zeros((len(x), state_size(network)), np.float32)
     last = []
     for t in range(x.shape[1]):
-        logits, state = session.run(["logits", "state_next"], {"x": np.ascontiguousarray(x[:, t]), "state": state})
+        logits, state = run({"x": np.ascontiguousarray(x[:, t]), "state": state})
         last.append(logits)
     pooled: Floats = np.mean(last[-network.pool :], axis=0, dtype=np.float32)
     return pooled
@@ -263,13 +267,7 @@ class _Checked:
     def _by_reference(self, x: Floats) -> Floats:
         if self.form.layout != "step":
             return reference.evaluate(self.model, {"x": x})[0]
-        state = np.zeros((len(x), state_size(self.network)), np.float32)
-        last = []
-        for t in range(x.shape[1]):
-            logits, state = reference.evaluate(self.model, {"x": x[:, t], "state": state})
-            last.append(logits)
-        pooled: Floats = np.mean(last[-self.network.pool :], axis=0)
-        return pooled
+        return _stepwise(lambda feeds: reference.evaluate(self.model, feeds), self.network, x)
 
     def verification(self) -> Verification:
         """For the record."""

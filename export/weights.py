@@ -17,19 +17,21 @@ class Int8:
 
     per_channel: bool = False
 
-    def quantized(self, weight: Floats, axis: int = 1) -> tuple[npt.NDArray[np.int8], Floats]:
-        """A matrix as integers and its scale, [] or along ``axis`` (the output channels)."""
-        return quantize(weight, axis if self.per_channel else None)
+    def quantized(self, weight: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+        """A matrix as integers and its scale, [] or for each column (the output channels)."""
+        return quantize(weight, 1 if self.per_channel else None)
 
-    def weight(self, op: Op, name: str, weight: Floats, axis: int = 1) -> str:
+    def weight(self, op: Op, name: str, weight: Floats) -> str:
         """A matrix behind DequantizeLinear."""
-        integers, scale = self.quantized(weight, axis)
-        return op.DequantizeLinear(
-            op.constant(f"{name}_quantized", integers),
-            op.constant(f"{name}_scale", scale),
-            op.constant(f"zeros{scale.size}" if scale.ndim else "zero", np.zeros(scale.shape, np.int8)),
-            **({"axis": axis} if scale.ndim else {}),
-        )
+        integers, scale = self.quantized(weight)
+        return dequantized(op, op.constant(f"{name}_quantized", integers), f"{name}_scale", scale)
+
+
+def dequantized(op: Op, integers: str, name: str, scale: Floats) -> str:
+    """Stored integers with a scale of this name, [] or for each column."""
+    stored = op.constant(name, scale)
+    zeros = op.constant(f"zeros{scale.size}" if scale.ndim else "zero", np.zeros(scale.shape, np.int8))
+    return op.DequantizeLinear(integers, stored, zeros, **({"axis": 1} if scale.ndim else {}))
 
 
 def quantize(weight: Floats, axis: int | None = None) -> tuple[npt.NDArray[np.int8], Floats]:
