@@ -158,9 +158,9 @@ def answer(model: onnx.ModelProto, network: Network, form: Form, x: Floats) -> F
     if form.layout == "step":
         return _answer_stepwise(_plain_session(model, form.session), network, x)
     path = Path(form.file)
-    contract = _session.Contract(network.steps, network.input_size, network.num_classes)
-    opened = _session.start(model.SerializeToString(), form.session, contract, path)
-    parts = [_session.run(opened, x[i : i + BATCH], path) for i in range(0, len(x), BATCH)]
+    contract = _session.Contract.of_windows(network.steps, network.input_size, network.num_classes)
+    opened = _session.Backend("onnxruntime").start(model.SerializeToString(), form.session, contract, path)
+    parts = [_session.run(opened, ["logits"], {"x": x[i : i + BATCH]}, path)[0] for i in range(0, len(x), BATCH)]
     logits: Floats = np.concatenate(parts)
     return logits
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastzoo.errors import FastzooError
@@ -23,18 +24,29 @@ __all__ = ["FastzooError", "__version__", "info", "list_models", "load"]
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "export", "nn", "train")  # imported on first use: a board has neither torch nor onnx
+_LAZY = ("data", "events", "export", "nn", "train")  # imported on first use: a board has neither torch nor onnx
 
 
-def load(name: str | os.PathLike[str], layout: str = "auto", precision: str = "auto") -> Model:
+def load(
+    name: str | os.PathLike[str],
+    layout: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    *,
+    providers: Sequence[Any] | None = None,
+    session_options: Any = None,
+) -> Model:
     """Load a model, ready to predict.
 
     Args:
         name: a registered name (see :func:`list_models`), or the folder of a bundle. Text with a slash in it, and the
             name of a folder that holds a bundle, mean the folder.
-        layout: ``"fused"``, ``"scan"`` or ``"unrolled"``; ``"auto"`` takes the fastest one measured.
+        layout: ``"fused"``, ``"scan"``, ``"unrolled"`` or ``"step"``; ``"auto"`` takes the fastest one measured.
         precision: ``"fp32"`` or ``"int8"``, for a folder; ``"auto"`` takes int8 if the bundle has it. A registered
             name says its precision itself.
+        backend: ``"onnxruntime"``, ``"numpy"``, or ``"auto"`` for the first of them that is installed.
+        providers: execution providers for onnxruntime; None = the CPU.
+        session_options: an ``onnxruntime.SessionOptions`` in place of one thread without spinning.
 
     Raises:
         UnknownModelError: no model has this name.
@@ -45,7 +57,7 @@ def load(name: str | os.PathLike[str], layout: str = "auto", precision: str = "a
     from fastzoo.model import Model
 
     entry, folder = registry.locate(name, precision)
-    return Model(folder, entry["precision"], layout)
+    return Model(folder, entry["precision"], layout, backend, providers=providers, session_options=session_options)
 
 
 def list_models(

@@ -1,12 +1,19 @@
-"""onnxruntime set up for small models on small machines: one thread, no spinning, verified bytes only."""
+"""Sessions for small models on small machines: one thread, no spinning, verified bytes only.
+
+A session is an ``onnxruntime.InferenceSession``, or where there is none, a :class:`fastzoo.interpreter.Session`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from fastzoo.errors import BundleError
+from fastzoo.errors import BundleError, InputError, MissingExtraError
+
+BACKENDS = ("onnxruntime", "numpy")
 
 _SETTINGS = {  # a model of a few kilobytes is done before a second thread wakes up, and spinning drains batteries
     "session.intra_op.allow_spinning": "0",
@@ -15,76 +22,145 @@ _SETTINGS = {  # a model of a few kilobytes is done before a second thread wakes
 _ALLOWED = {"session.disable_quant_qdq"}  # what a bundle may set: entries exist that load code or files
 _SILENT = 4  # errors arrive as exceptions; printing them too says them twice
 
-
-class Contract(NamedTuple):
-    """What a file must take and give: ``x`` [N, steps, channels] float32 -> ``logits`` [N, classes] float32."""
-
-    steps: int
-    channels: int
-    classes: int
+ANY = -1  # a size that the file alone knows
+Shape = tuple[int | None, ...]  # None: the batch, whose size the file leaves open
 
 
-def start(data: bytes, settings: Mapping[str, str], contract: Contract, path: Path) -> Any:
-    """An ``onnxruntime.InferenceSession`` over the bytes of an ``.onnx`` file.
+@dataclass(frozen=True)
+class Contract:
+    """The float32 tensors that a file must take and give."""
+
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+
+    @classmethod
+    def of_windows(cls, steps: int, channels: int, classes: int) -> Contract:
+        """``x`` [N, steps, channels] -> ``logits`` [N, classes]"""
+        return cls({"x": (None, steps, channels)}, {"logits": (None, classes)})
+
+    @classmethod
+    def of_steps(cls, channels: int, classes: int) -> Contract:
+        """``x`` [N, channels], ``state`` [N, S] -> ``logits`` [N, classes], ``state_next`` [N, S]"""
+        return cls(
+            {"x": (None, channels), "state": (None, ANY)}, {"logits": (None, classes), "state_next": (None, ANY)}
+        )
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What runs the files.
 
     Args:
-        data: the verified content of the file.
-        settings: session config entries that the bundle asks for.
-        contract: what the bundle promises about input and output.
-        path: names the file in messages.
-
-    Raises:
-        BundleError: it is no model, breaks the contract, or asks for a setting that is not allowed.
+        name: ``"onnxruntime"``, ``"numpy"``, or ``"auto"`` for the first of them that is installed.
+        providers: onnxruntime's execution providers; None = the CPU.
+        options: an ``onnxruntime.SessionOptions`` to use instead of one thread without spinning; what the bundle asks
+            for is added to it.
     """
-    import onnxruntime  # here, because it takes as long to import as everything else together
 
-    if refused := sorted(settings.keys() - _ALLOWED):
-        raise BundleError(f"{path} asks for the session setting(s) {', '.join(refused)}, unknown to this fastzoo")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _SILENT
-    for key, value in {**_SETTINGS, **settings}.items():
-        options.add_session_config_entry(key, value)
-    try:
+    name: str = "auto"
+    providers: Sequence[Any] | None = None
+    options: Any = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ("auto", *BACKENDS):
+            raise InputError(f"no backend {self.name!r}; there are auto, {', '.join(BACKENDS)}")
+        if self.chosen == "numpy" and not (self.providers is None and self.options is None):
+            raise InputError("providers and session_options are onnxruntime's; the NumPy backend takes neither")
+
+    @property
+    def chosen(self) -> str:
+        """``"onnxruntime"`` or ``"numpy"``."""
+        if self.name != "auto":
+            return self.name
+        return "onnxruntime" if importlib.util.find_spec("onnxruntime") else "numpy"
+
+    def start(self, data: bytes, settings: Mapping[str, str], contract: Contract, path: Path) -> Any:
+        """A session over the bytes of an ``.onnx`` file.
+
+        Args:
+            data: the verified content of the file.
+            settings: session config entries that the bundle asks for.
+            contract: what the bundle promises about inputs and outputs.
+            path: names the file in messages.
+
+        Raises:
+            BundleError: it is no model, breaks the contract, or asks for a setting that is not allowed.
+            MissingExtraError: onnxruntime was asked for and is not installed.
+        """
+        if refused := sorted(settings.keys() - _ALLOWED):
+            raise BundleError(f"{path} asks for the session setting(s) {', '.join(refused)}, unknown to this fastzoo")
+        try:
+            session = self._interpreter(data) if self.chosen == "numpy" else self._onnxruntime(data, settings)
+            found = {
+                "input": {value.name: (value.type, value.shape) for value in session.get_inputs()},
+                "output": {value.name: (value.type, value.shape) for value in session.get_outputs()},
+            }
+        except MissingExtraError:
+            raise
+        except Exception as error:  # onnxruntime has many exceptions, with no base of their own
+            raise BundleError(f"{self.chosen} cannot load {path}: {_first_line(error)}") from error
+        for side, wanted in {"input": contract.inputs, "output": contract.outputs}.items():
+            if not _fits(found[side], wanted):
+                raise BundleError(
+                    f"{path} does not fit its bundle: its {side} is {found[side]}, "
+                    f"where {_text(wanted)} of float32 was promised"
+                )
+        return session
+
+    def _interpreter(self, data: bytes) -> Any:
+        from fastzoo.interpreter import Session
+
+        return Session(data)
+
+    def _onnxruntime(self, data: bytes, settings: Mapping[str, str]) -> Any:
+        try:
+            import onnxruntime  # here, because it takes as long to import as everything else together
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                "the backend 'onnxruntime' needs onnxruntime, which is not installed. Install it with: "
+                "pip install onnxruntime; or take backend='numpy'"
+            ) from error
+        options = self.options
+        if options is None:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+            options.log_severity_level = _SILENT
+            settings = {**_SETTINGS, **settings}
+        for key, value in settings.items():
+            options.add_session_config_entry(key, value)
+        providers = ["CPUExecutionProvider"] if self.providers is None else list(self.providers)
         # Without enable_fallback=0 a faulty model is tried twice, with a banner on standard output.
-        session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"], enable_fallback=0)
-        shapes = {
-            "input": [(value.name, value.type, value.shape) for value in session.get_inputs()],
-            "output": [(value.name, value.type, value.shape) for value in session.get_outputs()],
-        }
-    except Exception as error:  # onnxruntime has many exceptions, with no base of their own
-        raise BundleError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
-    wanted = {
-        "input": ("x", (None, contract.steps, contract.channels)),
-        "output": ("logits", (None, contract.classes)),
-    }
-    for side, (name, shape) in wanted.items():
-        if not _fits(shapes[side], name, shape):
-            text = ", ".join("N" if size is None else str(size) for size in shape)
-            raise BundleError(
-                f"{path} does not fit its bundle: its {side} is {shapes[side]}, "
-                f"where one {name} [{text}] of float32 was promised"
-            )
-    return session
+        return onnxruntime.InferenceSession(data, options, providers, enable_fallback=0)
 
 
-def run(session: Any, x: Any, path: Path) -> Any:
-    """``session`` on ``x``, failures named as the bundle's."""
+def run(session: Any, outputs: list[str], feeds: Mapping[str, Any], path: Path) -> list[Any]:
+    """``session`` on ``feeds``, failures named as the bundle's."""
     try:
-        return session.run(["logits"], {"x": x})[0]
+        results: list[Any] = session.run(outputs, feeds)
     except Exception as error:
-        raise BundleError(f"onnxruntime cannot run {path}: {_first_line(error)}") from error
+        raise BundleError(f"cannot run {path}: {_first_line(error)}") from error
+    return results
 
 
-def _fits(found: list[tuple[str, str, Any]], name: str, shape: tuple[int | None, ...]) -> bool:
-    """Exactly one value of this name; axes that the file leaves open fit any size."""
-    if [(value[0], value[1]) for value in found] != [(name, "tensor(float)")]:
+def _fits(found: Mapping[str, tuple[str, Any]], wanted: Mapping[str, Shape]) -> bool:
+    """Exactly the values of these names; axes that the file leaves open fit any size."""
+    if found.keys() != wanted.keys():
         return False
-    sizes = found[0][2]
-    if len(sizes) != len(shape):
-        return False
-    return all(not isinstance(size, int) or size == wanted for size, wanted in zip(sizes, shape, strict=True))
+    for name, shape in wanted.items():
+        kind, sizes = found[name]
+        if kind != "tensor(float)" or len(sizes) != len(shape):
+            return False
+        pairs = zip(sizes, shape, strict=True)
+        if any(isinstance(has, int) and size not in (has, ANY) for has, size in pairs):
+            return False
+    return True
+
+
+def _text(values: Mapping[str, Shape]) -> str:
+    letters = {None: "N", ANY: "S"}
+    shapes = {name: ", ".join(letters.get(size, str(size)) for size in shape) for name, shape in values.items()}
+    return " and ".join(f"{name} [{shape}]" for name, shape in shapes.items())
 
 
 def _first_line(error: Exception) -> str:

@@ -174,7 +174,7 @@ class FrameStream:
 
     def __init__(self, frontend: LogMel) -> None:
         self.frontend = frontend
-        self._rest = np.zeros(frontend.pad)  # samples that frames to come still need
+        self.rest = np.zeros(frontend.pad)  # samples [n] that frames to come still need: all of the stream's state
 
     def push(self, chunk: npt.ArrayLike) -> Floats:
         """The frames [k, D] that ``chunk`` completes, k >= 0.
@@ -185,10 +185,10 @@ class FrameStream:
         Raises:
             InputError: it is not sound; the stream goes on as if it had not been pushed.
         """
-        sound = np.concatenate([self._rest, mono(chunk)])
+        sound = np.concatenate([self.rest, mono(chunk)])
         count = max(0, (len(sound) - self.frontend.window) // self.frontend.hop + 1)
         frames = self.frontend._frames(sound, count) if count else np.empty((0, self.frontend.bands), np.float32)
-        self._rest = sound[count * self.frontend.hop :].copy()
+        self.rest = sound[count * self.frontend.hop :].copy()
         return frames
 
 

@@ -100,7 +100,7 @@ def _load_ms(model: Model) -> float:
     times = []
     for _ in range(_LOADS):
         begin = time.perf_counter_ns()
-        model.start_session()
+        model.open()
         times.append(time.perf_counter_ns() - begin)
     return float(np.median(times)) / 1e6
 

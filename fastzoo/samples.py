@@ -41,6 +41,38 @@ def as_windows(x: npt.ArrayLike, expected: Input) -> tuple[npt.NDArray[Any], boo
     return (array[np.newaxis] if single else array), single
 
 
+def as_chunk(chunk: npt.ArrayLike, channels: Sequence[str]) -> npt.NDArray[np.float32]:
+    """``chunk`` [n, D], n >= 0, as contiguous float32; of a single channel, [n] will do.
+
+    Raises:
+        InputError: the type is not real numbers, the shape is another, or a sample is NaN, infinite, or too large.
+    """
+    wanted = f"a chunk of this stream is [n, {len(channels)}], any n: {shortened(channels)}"
+    try:
+        array = np.asarray(chunk)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"the chunk cannot be made an array ({error}); {wanted}") from None
+    if array.size == 0 and (array.ndim == 1 or array.shape[1:] == (len(channels),)):
+        return np.empty((0, len(channels)), np.float32)
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"the chunk holds {array.dtype}, not real numbers; {wanted}")
+    if array.ndim == 1 and len(channels) == 1:
+        array = array[:, np.newaxis]
+    if array.ndim != 2 or array.shape[1] != len(channels):
+        raise InputError(f"the chunk has the shape {list(array.shape)}; {wanted}")
+    with np.errstate(over="ignore"):  # found below
+        samples = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(samples).all():
+        row, channel = np.argwhere(~np.isfinite(samples))[0]
+        value = array[row, channel]
+        what = f"{value:g}" + (", too large for float32," if np.isfinite(value) else "")
+        raise InputError(
+            f"the chunk holds {what} in row {row}, channel {channels[channel]!r}; fill the gap, leave the sample out, "
+            "or reset the stream"
+        )
+    return samples
+
+
 def as_float32(windows: npt.NDArray[Any], expected: Input, first: int = 0) -> npt.NDArray[np.float32]:
     """``windows`` [n, T, D] as contiguous float32; ``first`` is the number of the first one, for the message.
 

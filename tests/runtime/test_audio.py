@@ -414,6 +414,41 @@ def test_a_model_with_a_front_end_hears(hearing: Path) -> None:
     np.testing.assert_array_equal(again.features(sound, 2000), x)
 
 
+def test_a_stream_of_sound_is_the_windows_of_its_frames(hearing: Path) -> None:
+    model = fastzoo.load(hearing)
+    sound = chirp(1.5, 2000)
+    frames = SMALL.stream(2000).push(sound)
+    stream = model.stream(3)
+    assert (stream.rate, stream.channels) == (2000, ("sound",))
+    results = [result for piece in np.array_split(sound, 41) for result in stream.push(piece)]
+    assert len(results) == (len(frames) - SMALL.steps) // 3 + 1
+    for result in results:
+        window = frames[3 * result.index : 3 * result.index + SMALL.steps]
+        np.testing.assert_array_equal(result.probabilities, model.predict_proba(window))
+    last = (3 * results[1].index + SMALL.steps - 1) * SMALL.hop + SMALL.window - SMALL.pad
+    assert results[1].time == last / 2000
+    assert (stream.samples, stream.time) == (3000, 1.5)
+    assert stream.push([]) == []
+    with pytest.raises(InputError, match="sound holds"):
+        stream.push(sound.astype(np.int64))
+
+
+def test_a_restored_stream_of_sound_goes_on(hearing: Path) -> None:
+    model, sound = fastzoo.load(hearing), chirp(1.5, 2000)
+    whole = [result.to_dict() for result in model.stream(3).push(sound)]
+    first, second = model.stream(3), model.stream(3)
+    begin = first.push(sound[:1111])
+    second.restore(first.state)
+    assert [result.to_dict() for result in begin + second.push(sound[1111:])] == whole
+
+
+def test_a_stream_may_take_features_instead(hearing: Path) -> None:
+    model = fastzoo.load(hearing)
+    frames = SMALL.stream(2000).push(chirp(1.5, 2000))
+    results = model.stream(3, sound=False).push(frames)
+    assert [result.label for result in results] == [result.label for result in model.stream(3).push(chirp(1.5, 2000))]
+
+
 def test_a_model_without_one_says_so(folder: Path) -> None:
     model = fastzoo.load(folder)
     assert model.frontend is None

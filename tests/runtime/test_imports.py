@@ -45,7 +45,7 @@ def test_predicting_imports_onnxruntime_alone(pristine: Path) -> None:
 def test_the_other_wing_is_reached_on_first_use() -> None:
     code = "import fastzoo; fastzoo.data; from fastzoo import data; assert fastzoo.data is data"
     assert not imported_by(code) & {"torch", "onnx"}
-    assert {"data", "export", "nn", "train"} <= set(dir(fastzoo))
+    assert {"data", "events", "export", "nn", "train"} <= set(dir(fastzoo))
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:
