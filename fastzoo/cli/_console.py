@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A name from `fastzoo list`, or a bundle's folder.", show_default=False)
 ]
-Layout = Annotated[str, typer.Option(help="fused, scan or unrolled; auto takes the fastest one measured.")]
+Layout = Annotated[str, typer.Option(help="fused, scan, unrolled or step; auto takes the fastest one measured.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,7 @@ def predict(
     ],
     proba: Annotated[bool, typer.Option("--proba", help="Print the probability of every label too.")] = False,
     layout: _console.Layout = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="How many parts of many windows are computed at a time.")] = 1,
     as_json: _console.AsJson = False,
 ) -> None:
     """Classify the window or windows in a file; one line per window.
@@ -40,7 +42,8 @@ def predict(
     model = fastzoo.load(name, layout)
     is_wav = file.lower().endswith(".wav")
     x = _features(model, file) if is_wav else _recording.read(file, model.bundle.input.channels)
-    probabilities = model.predict_proba(x).reshape(-1, len(model.labels))  # [N, C]
+    shown = sys.stderr.isatty() and not as_json
+    probabilities = model.predict_proba(x, threads=threads, progress=shown).reshape(-1, len(model.labels))  # [N, C]
     labels = [model.labels[best] for best in probabilities.argmax(axis=1)]
     if as_json:
         windows = [
