@@ -94,41 +94,49 @@ def _side_by_side(tasks: Sequence[Task], jobs: int, progress: bool) -> Iterator[
             task.number: bar.add_task(task.title, total=task.settings.epochs, accuracy=float("nan")) for task in tasks
         }
         while waiting or running:
+            ended: list[tuple[Task, _Outcome]] = []
             try:
-                while waiting and len(running) < jobs:
-                    with _ctrl_c_held_back():
+                with _ctrl_c_held_back():
+                    while waiting and len(running) < jobs:
                         mine, its = context.Pipe(duplex=False)
                         process: BaseProcess = context.Process(target=_work, args=(waiting[0], its), daemon=True)
                         process.start()
                         its.close()
                         running[mine] = waiting.pop(0), process
                 ready = wait(list(running), timeout=_GLANCE)
+                with _ctrl_c_held_back():  # half a message read would be lost
+                    for mine in [connection for connection in running if connection in ready]:
+                        task, process = running[mine]
+                        told = _next(mine, task)
+                        if isinstance(told, Epoch):
+                            bar.update(bars[task.number], completed=told.epoch, accuracy=100 * told.validation_accuracy)
+                            continue
+                        del running[mine]
+                        mine.close()
+                        process.join()
+                        if isinstance(told, _Outcome):
+                            ended.append((task, told))
+                        elif told is not None:
+                            errors.append(told)
             except KeyboardInterrupt:  # the runs keep the best so far, and end
                 waiting.clear()
                 for _, process in running.values():
                     _interrupt(process)
-                continue
-            for mine in [connection for connection in running if connection in ready]:
-                task, process = running[mine]
-                try:
-                    told = mine.recv()
-                except EOFError:
-                    told = TrainingError(
-                        f"the process of {task.title} was killed; was there too little memory? Go on with --resume, "
-                        "with fewer --jobs: its epochs so far are kept"
-                    )
-                if isinstance(told, Epoch):
-                    bar.update(bars[task.number], completed=told.epoch, accuracy=100 * told.validation_accuracy)
-                    continue
-                del running[mine]
-                mine.close()
-                process.join()
-                if isinstance(told, _Outcome):
-                    yield task.number, _whole(task, told)
-                elif told is not None:
-                    errors.append(told)
+            for task, outcome in ended:
+                yield task.number, _whole(task, outcome)
     if errors:
         raise errors[0]
+
+
+def _next(mine: Connection, task: Task) -> Any:
+    """What a process tells next: an epoch, an outcome, an error, or None for nothing."""
+    try:
+        return mine.recv()
+    except EOFError:
+        return TrainingError(
+            f"the process of {task.title} was killed; was there too little memory? Go on with --resume, "
+            "with fewer --jobs: its epochs so far are kept"
+        )
 
 
 @contextmanager
