@@ -39,25 +39,37 @@ def load(
     """Load a model, ready to predict.
 
     Args:
-        name: a registered name (see :func:`list_models`), or the folder of a bundle. Text with a slash in it, and the
-            name of a folder that holds a bundle, mean the folder.
+        name: a registered name (see :func:`list_models`), the folder of a bundle, or its address
+            (``https://host/folder``, ``hf://owner/repo/folder``; ``#sha256=`` and the digest of ``bundle.json`` behind
+            it pins the content). Text with a slash in it, and the name of a folder that holds a bundle, mean the folder.
         layout: ``"fused"``, ``"scan"``, ``"unrolled"`` or ``"step"``; ``"auto"`` takes the fastest one measured.
-        precision: ``"fp32"`` or ``"int8"``, for a folder; ``"auto"`` takes int8 if the bundle has it. A registered
-            name says its precision itself.
+        precision: ``"fp32"`` or ``"int8"``, for a folder or an address; ``"auto"`` takes int8 if the bundle has it. A
+            registered name says its precision itself.
         backend: ``"onnxruntime"``, ``"numpy"``, or ``"auto"`` for the first of them that is installed.
         providers: execution providers for onnxruntime; None = the CPU.
         session_options: an ``onnxruntime.SessionOptions`` in place of one thread without spinning.
 
+    Files of models on servers are fetched once and kept (docs/registries.md).
+
     Raises:
         UnknownModelError: no model has this name.
-        RegistryError: a registry is damaged.
+        RegistryError: the registry that comes with fastzoo is damaged; others are passed over with a warning in the log.
         BundleError: the bundle is missing, damaged, or lacks the layout or precision.
+        DownloadError: a file cannot be had from a server, is not what was promised, or cannot be kept.
     """
     from fastzoo import registry
     from fastzoo.model import Model
 
-    entry, folder = registry.locate(name, precision)
-    return Model(folder, entry["precision"], layout, backend, providers=providers, session_options=session_options)
+    source = registry.source(name, precision)
+    return Model(
+        source.open(),
+        source.entry["precision"],
+        layout,
+        backend,
+        providers=providers,
+        session_options=session_options,
+        fetch=None if source.remote is None else source.fetch,
+    )
 
 
 def list_models(
@@ -78,7 +90,7 @@ def list_models(
         max_bytes: the most that its weights may take.
 
     Raises:
-        RegistryError: a registry is damaged.
+        RegistryError: the registry that comes with fastzoo is damaged; others are passed over with a warning in the log.
     """
     from fastzoo import registry
 
@@ -90,7 +102,7 @@ def info(name: str | os.PathLike[str]) -> dict[str, Any]:
     """What the registry says about a model, or the same about the bundle in a folder; errors as in :func:`load`."""
     from fastzoo import registry
 
-    return registry.locate(name)[0]
+    return registry.source(name).entry
 
 
 def __getattr__(name: str) -> Any:

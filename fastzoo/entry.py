@@ -15,6 +15,7 @@ from fastzoo.frontend import FrontEnd
 from fastzoo.records import Bundle, DatasetRecord, Input, Latency, Licences, Machine, Metrics
 
 _MODEL_NAME = re.compile(r"[a-z0-9._-]{1,128}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")  # names a folder in the cache
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def entry_faults(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
         return
     if entry["name"] != name or not _MODEL_NAME.fullmatch(name):
         yield f"{name!r} is the entry of {entry['name']!r}"
+    if not _SHA256.fullmatch(entry["bundle_sha256"]):
+        yield f"{name}.bundle_sha256 must be 64 hexadecimal digits"
     if not entry["layouts"] or entry.get("fastest") not in (None, *entry["layouts"]):
         yield f"{name}.fastest {entry.get('fastest')!r} is not one of its layouts"
     folder = PurePosixPath(entry["bundle"])

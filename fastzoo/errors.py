@@ -22,6 +22,10 @@ class BundleError(FastzooError):
     """A bundle is incomplete, damaged, of a newer schema, or not what the registry promised."""
 
 
+class DownloadError(FastzooError):
+    """A file cannot be brought from the network, is not what was promised, or cannot be kept."""
+
+
 class InputError(FastzooError, ValueError):
     """The samples given to a model have the wrong shape, type or content."""
 

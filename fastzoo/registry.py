@@ -1,116 +1,132 @@
-"""Registries: which models there are, and in which folders their bundles lie.
+"""Registries: which models there are, and where their bundles lie.
 
-The registry that comes with fastzoo, and those of the user: the folders or files named in ``$FASTZOO_REGISTRY``
-(several are separated as in ``$PATH``; the first is where :func:`register` writes), else the user's data folder.
-A model of the user's hides one that comes with fastzoo only if it was registered with ``force``.
+The registry that comes with fastzoo, and those of the user: the folders, files and addresses named in
+``$FASTZOO_REGISTRY`` (several are separated as in ``$PATH``; the first folder is where :func:`register` writes), else
+the user's data folder and what `fastzoo registry add` added. A model of the user's hides one that comes with fastzoo
+only if it was registered, in a folder here, with ``force``.
 """
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastzoo import _files, _json, bundle
+from fastzoo import _files, bundle
 from fastzoo._order import natural
-from fastzoo.entry import entries, entry_faults, index
-from fastzoo.errors import BundleError, RegistryError, UnknownModelError
+from fastzoo._registering import Built, build, default_file, register
+from fastzoo._registry_file import FILE, SCHEMA, Registry, builtin, read, read_place, render
+from fastzoo.entry import entries, index
+from fastzoo.errors import BundleError, FastzooError, UnknownModelError
+from fastzoo.hub import cache, contents, places, settings
+from fastzoo.hub.places import Remote
+from fastzoo.records import FileRecord
 
 __all__ = [
-    "Registry", "builtin", "fastest", "find", "index", "is_folder", "locate", "models", "read", "register",
-    "render", "user_paths",
+    "FILE", "SCHEMA", "Built", "Registry", "Source", "build", "builtin", "default_file", "fastest", "index", "is_folder",
+    "locate", "models", "read", "read_place", "register", "render", "source", "user_places",
 ]  # fmt: skip
 
-SCHEMA = 1
-FILE = "zoo_registry.json"
-
-PACKAGE = Path(__file__).parent
+log = logging.getLogger("fastzoo")
 
 
 @dataclass(frozen=True)
-class Registry:
-    """A registry file: its entries by model name, and the folder that their bundles' paths are relative to."""
+class Source:
+    """A model, and where its files come from.
 
-    path: Path
-    root: Path
-    models: Mapping[str, dict[str, Any]]
+    Args:
+        entry: what its registry, or its bundle, says.
+        folder: where its files are here, or will be.
+        remote: the server's folder that they are fetched from; None = they lie here.
+        registry: what registered it; None = nothing did.
+    """
+
+    entry: dict[str, Any]
+    folder: Path
+    remote: Remote | None = None
+    registry: str | None = None
+
+    def open(self) -> Path:
+        """The folder, with the ``bundle.json`` in it that the entry is of.
+
+        Raises:
+            DownloadError: it cannot be had.
+            BundleError: it is missing, or was changed after it was registered.
+        """
+        if self.remote is not None:
+            cache.ensure(self.remote, bundle.FILE, self.folder / bundle.FILE, self.entry["bundle_sha256"])
+            contents.note_use(self.folder)
+        elif _files.sha256(bundle.read_json(self.folder)) != self.entry["bundle_sha256"]:
+            raise BundleError(
+                f"{self.folder / bundle.FILE} is not the one that {self.registry} registered as {self.entry['name']}; "
+                "register the bundle again with --force, or install fastzoo again if the model came with it"
+            )
+        return self.folder
+
+    def fetch(self, record: FileRecord) -> None:
+        """Have one file of the bundle in the folder; nothing to do where the bundle lies here.
+
+        Raises:
+            DownloadError: it cannot be had, or is not what was promised.
+        """
+        if self.remote is not None:
+            cache.ensure(self.remote, record.file, self.folder / record.file, record.sha256, record.bytes)
 
 
-def builtin() -> Registry:
-    """The registry of the models that come with fastzoo.
+def user_places() -> Iterator[settings.Place]:
+    """The user's registries in the order in which they are searched; they need not exist.
 
     Raises:
-        RegistryError: the installation lacks it, or it is damaged.
+        RegistryError: what `fastzoo registry add` noted cannot be read.
     """
-    for path in (PACKAGE / FILE, PACKAGE.parent / FILE):  # in a wheel; in a checkout
-        if path.is_file():
-            return read(path, PACKAGE)
-    raise RegistryError(f"this installation of fastzoo lacks {FILE}; install it again (pip install --force-reinstall)")
+    yield from settings.named()
+    yield from settings.added()
 
 
-def user_paths() -> list[Path]:
-    """The user's registry files in the order in which they are searched; they need not exist yet."""
-    folders = [part for part in os.environ.get("FASTZOO_REGISTRY", "").split(os.pathsep) if part]
-    if folders:
-        return [_file(folder) for folder in folders]
-    import platformdirs  # here, so that importing this module stays cheap
+class _Registries:
+    """The user's registries; one that cannot be read is passed over, with a warning in the log."""
 
-    return [platformdirs.user_data_path("fastzoo") / FILE]
+    def __init__(self) -> None:
+        self.faults: list[str] = []
 
+    def read(self, servers: bool = True) -> Iterator[Registry]:
+        """One after the other, each only when it is asked for.
 
-def _file(path: str | os.PathLike[str]) -> Path:
-    """A registry is named by its file, or by the folder that has it."""
-    path = Path(path)
-    return path if path.suffix == ".json" else path / FILE
-
-
-def read(path: Path, root: Path | None = None) -> Registry:
-    """Read and validate a registry file; one that does not exist yet is empty.
-
-    Raises:
-        RegistryError: it is damaged, of a newer schema, or its paths lead out of ``root`` (default: its folder).
-    """
-    remedy = "repair it, or delete it and register its models again"
-    try:
-        document = _json.parse(path.read_bytes()) if path.exists() else {"schema": SCHEMA, "models": {}}
-    except OSError as error:
-        raise RegistryError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise RegistryError(f"{path} is damaged ({error}); {remedy}") from None
-    models = document.get("models") if isinstance(document, dict) else None
-    if not isinstance(models, dict):
-        raise RegistryError(f"{path} is not a registry: it has no object `models`; {remedy}")
-    schema = document.get("schema")
-    if schema != SCHEMA:
-        raise RegistryError(
-            f"{path} has schema {schema!r}, this fastzoo reads {SCHEMA}: update fastzoo (pip install -U fastzoo)"
-        )
-    if faults := [fault for name, entry in models.items() for fault in entry_faults(name, entry)]:
-        raise RegistryError(f"{path} is faulty: {_json.listing(faults)}; {remedy}")
-    return Registry(path, root or path.parent, models)
+        Args:
+            servers: those on servers too.
+        """
+        known = user_places()
+        while True:
+            try:
+                place = next(known)
+                if servers or not place.is_remote:
+                    yield read_place(place.place)
+            except StopIteration:
+                return
+            except FastzooError as error:
+                self.faults.append(str(error))
+                log.warning("a registry is passed over: %s", error)
 
 
-def render(models: Mapping[str, Any]) -> bytes:
-    """The content of a registry file, models in natural order."""
-    ordered = {name: models[name] for name in sorted(models, key=natural)}
-    return _json.render({"schema": SCHEMA, "models": ordered}).encode() + b"\n"
-
-
-def _known() -> dict[str, tuple[Registry, dict[str, Any]]]:
-    """Every model that can be loaded by name."""
-    known: dict[str, tuple[Registry, dict[str, Any]]] = {}
-    for registry in map(read, user_paths()):
+def _known() -> dict[str, dict[str, Any]]:
+    """The entry of every model that can be loaded by name."""
+    known: dict[str, dict[str, Any]] = {}
+    shipped = builtin().models
+    for registry in _Registries().read():
         for name, entry in registry.models.items():
-            known.setdefault(name, (registry, entry))
-    shipped = builtin()
-    for name, entry in shipped.models.items():
-        if name not in known or not known[name][1].get("replaces_builtin"):
-            known[name] = (shipped, entry)
-    return known
+            if name not in shipped or _replaces(registry, entry):
+                known.setdefault(name, entry)
+    return {**shipped, **known}
+
+
+def _replaces(registry: Registry, entry: Mapping[str, Any]) -> bool:
+    """Whether an entry may hide a model that comes with fastzoo; a server cannot decide that."""
+    return registry.remote is None and bool(entry.get("replaces_builtin"))
 
 
 def models(
@@ -121,7 +137,7 @@ def models(
     precision: str | None = None,
     max_bytes: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The entries that fit, in natural order of their names.
+    """The entries that fit, in natural order of their names. A registry that cannot be read is a warning in the log.
 
     Args:
         pattern: a name with ``*``, ``?`` and ``[...]`` as in file names.
@@ -131,7 +147,7 @@ def models(
         max_bytes: the most that its weights may take.
 
     Raises:
-        RegistryError: a registry is damaged.
+        RegistryError: the registry that comes with fastzoo is missing or damaged.
     """
 
     def fits(entry: dict[str, Any]) -> bool:
@@ -143,34 +159,35 @@ def models(
             and (max_bytes is None or entry["weights_bytes"] <= max_bytes)
         )
 
-    found = [entry for _, entry in _known().values() if fits(entry)]
+    found = [entry for entry in _known().values() if fits(entry)]
     return sorted(found, key=lambda entry: natural(entry["name"]))
 
 
-def find(name: str) -> tuple[dict[str, Any], Path]:
-    """The entry of a registered model, and the folder of its bundle, whose ``bundle.json`` is the one registered.
+def _find(name: str) -> tuple[Registry, dict[str, Any]]:
+    """The first registry that has a model, and its entry; servers are asked only where nothing here has it.
 
     Raises:
         UnknownModelError: no model has this name.
-        RegistryError: a registry is damaged.
-        BundleError: the bundle is missing, or was changed after it was registered.
+        RegistryError: the registry that comes with fastzoo is missing or damaged.
     """
-    known = _known()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise UnknownModelError(
-            f"no model {name!r} is registered. {hint}`fastzoo list` shows all {len(known)}; "
-            "a bundle's folder can be given instead, with a slash in it (./my-model)."
-        )
-    registry, entry = known[name]
-    folder = registry.root / entry["bundle"]
-    if _files.sha256(bundle.read_json(folder)) != entry["bundle_sha256"]:
-        raise BundleError(
-            f"{folder / bundle.FILE} is not the one that {registry.path} registered as {name}; "
-            "register the bundle again with --force, or install fastzoo again if the model came with it"
-        )
-    return entry, folder
+    shipped, registries = builtin(), _Registries()
+    if name in shipped.models:
+        for registry in registries.read(servers=False):
+            if name in registry.models and _replaces(registry, registry.models[name]):
+                return registry, registry.models[name]
+        return shipped, shipped.models[name]
+    known = set(shipped.models)
+    for registry in registries.read():
+        if name in registry.models:
+            return registry, registry.models[name]
+        known.update(registry.models)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    unread = f" Not all registries could be read: {'; '.join(registries.faults)}" if registries.faults else ""
+    raise UnknownModelError(
+        f"no model {name!r} is registered. {hint}`fastzoo list` shows all {len(known)}; "
+        f"a bundle's folder can be given instead, with a slash in it (./my-model), or its address.{unread}"
+    )
 
 
 def fastest(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,93 +203,73 @@ def is_folder(name: str | os.PathLike[str]) -> bool:
     return "/" in name or os.sep in name or name in (".", "..") or (Path(name) / bundle.FILE).is_file()
 
 
-def locate(name: str | os.PathLike[str], precision: str = "auto") -> tuple[dict[str, Any], Path]:
-    """The entry and the folder of a registered name, or of a bundle's folder (``"auto"``: int8 if it has it).
+def source(name: str | os.PathLike[str], precision: str = "auto") -> Source:
+    """The model of a registered name, of a bundle's folder, or of a bundle's address.
+
+    Of a registered model no file is asked for yet: see :meth:`Source.open`.
+
+    Args:
+        name: the name, folder or address; an address may end in ``#sha256=`` and the digest of its ``bundle.json``.
+        precision: ``"auto"``: int8 if a folder or an address has it; a registered name says its own.
 
     Raises:
         UnknownModelError: no model has this name, or the model of this name has another precision.
-        RegistryError: a registry is damaged.
+        RegistryError: the registry that comes with fastzoo is damaged, or an address is none.
         BundleError: the bundle is missing, faulty, or lacks the precision.
+        DownloadError: the bundle cannot be had from its address.
+        MissingExtraError: the library for Hugging Face is not installed.
     """
+    if places.is_address(name):
+        remote, pin = places.bundle_at(str(name))
+        folder = _described_at(remote, pin)
+        return Source(_preferred(folder, str(name), precision), folder, remote)
     if is_folder(name):
-        by_precision = {entry["precision"]: entry for entry in entries(Path(name), Path(name).as_posix()).values()}
-        if precision == "auto":
-            precision = next((known for known in ("int8", "fp32") if known in by_precision), next(iter(by_precision)))
-        if precision not in by_precision:
-            raise BundleError(f"{name} has no precision {precision!r}, only {', '.join(by_precision)}")
-        return by_precision[precision], Path(name)
-    entry, folder = find(str(name))
+        return Source(_preferred(Path(name), Path(name).as_posix(), precision), Path(name))
+    registry, entry = _find(str(name))
     if precision not in ("auto", entry["precision"]):
         raise UnknownModelError(
             f"{name} is a model in {entry['precision']}; load the name that ends in {precision!r} instead"
         )
-    return entry, folder
+    below = registry.remote.below(entry["bundle"]) if registry.remote else None
+    return Source(entry, registry.folder(entry), below, registry.place)
 
 
-def register(
-    folder: str | os.PathLike[str], registry: str | os.PathLike[str] | None = None, force: bool = False
-) -> list[str]:
-    """Copy a bundle into a registry of the user's, so that it loads by name from anywhere.
+def _described_at(remote: Remote, pin: str | None) -> Path:
+    """The folder in the cache of the bundle at an address, with its ``bundle.json``."""
+    if pin is None:
+        return _newest(remote)
+    folder = cache.bundle_folder(pin)
+    cache.ensure(remote, bundle.FILE, folder / bundle.FILE, pin)
+    return folder
 
-    Args:
-        folder: the bundle, of which every file is checked first.
-        registry: a registry's file or folder; default the first of :func:`user_paths`.
-        force: replace other content of the same name, or take the name of a model that comes with fastzoo.
 
-    Returns:
-        The names under which its precisions can be loaded. Registering the same content again changes nothing.
+def _newest(remote: Remote) -> Path:
+    def read_bundle(text: bytes) -> bytes:
+        if cache.looks_like_a_page(text):
+            raise BundleError(f"{remote.base}/{bundle.FILE} is a web page, not a bundle's; check the address")
+        bundle.parse(text, remote.base)
+        return text
 
-    Raises:
-        BundleError: the bundle is incomplete or damaged.
-        RegistryError: the name is taken, or the registry cannot be read or written.
+    text, _ = cache.index(remote, bundle.FILE, cache.LARGEST_BUNDLE_JSON, read_bundle)
+    folder = cache.bundle_folder(_files.sha256(text))
+    cache.keep(folder / bundle.FILE, text)
+    return folder
+
+
+def _preferred(folder: Path, recorded: str, precision: str) -> dict[str, Any]:
+    """The entry of a bundle in one precision."""
+    by_precision = {entry["precision"]: entry for entry in entries(folder, recorded).values()}
+    if precision == "auto":
+        precision = next((known for known in ("int8", "fp32") if known in by_precision), next(iter(by_precision)))
+    if precision not in by_precision:
+        raise BundleError(f"{recorded} has no precision {precision!r}, only {', '.join(by_precision)}")
+    return by_precision[precision]
+
+
+def locate(name: str | os.PathLike[str], precision: str = "auto") -> tuple[dict[str, Any], Path]:
+    """The entry and the folder of a model, with its ``bundle.json`` in it; see :func:`source`, and its errors.
+
+    Files of a model on a server are in the folder only once :meth:`Source.fetch` brought them.
     """
-    text = bundle.read_json(folder)
-    content = bundle.parse(text, folder)
-    bundle.check(content, folder)
-    files = {record.file: bundle.read_file(folder, record) for record in content.files} | {bundle.FILE: text}
-    path = user_paths()[0] if registry is None else _file(registry)
-    recorded = f"models/{content.name}"
-    new = entries(Path(folder), recorded)
-    names = sorted(new, key=natural)
-    shipped = {name: entry for name, entry in builtin().models.items() if name in new}
-    if _digests(shipped) == _digests(new):
-        return names
-    for name in shipped:
-        new[name]["replaces_builtin"] = True
-    try:
-        with _files.locked(path):
-            known = dict(read(path).models)
-            destination = path.parent / recorded
-            intact = _holds(destination, files)
-            if intact and new.items() <= known.items():
-                return names
-            if not force:
-                _refuse_taken(new, shipped, known, path)
-                if destination.exists() and not intact:
-                    raise RegistryError(f"{destination} already exists. Use --force (force=True) to replace it.")
-            kept = {name: entry for name, entry in known.items() if entry["bundle"] != recorded}
-            with _files.replaced_folder(destination, files):
-                _files.write(path, render({**kept, **new}))
-    except OSError as error:
-        raise RegistryError(
-            f"cannot write the registry {path}: {error}. Choose another with FASTZOO_REGISTRY or --registry."
-        ) from error
-    return names
-
-
-def _digests(models: Mapping[str, Any]) -> dict[str, str]:
-    return {name: entry["bundle_sha256"] for name, entry in models.items()}
-
-
-def _refuse_taken(new: Mapping[str, Any], shipped: Mapping[str, Any], known: Mapping[str, Any], path: Path) -> None:
-    advice = "Export yours under another name, or register it with --force (force=True) to"
-    if shipped:
-        raise RegistryError(f"{', '.join(shipped)} comes with fastzoo. {advice} use it instead.")
-    others = known.keys() - {name for name, digest in _digests(new).items() if _digests(known).get(name) == digest}
-    if taken := sorted(new.keys() & others):
-        raise RegistryError(f"{path} already has another {', '.join(taken)}. {advice} replace it.")
-
-
-def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
-    """Whether ``folder`` has these files with this content."""
-    return all((folder / name).is_file() and (folder / name).read_bytes() == data for name, data in files.items())
+    found = source(name, precision)
+    return found.entry, found.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 import fastzoo
-from fastzoo import _files, bundle, registry
+from fastzoo import _files, _registry_file, bundle, registry
 from fastzoo.errors import BundleError, RegistryError, UnknownModelError
 
 from . import toy
@@ -24,7 +25,7 @@ NAMES = ["gru-toy-fp32", "gru-toy-int8"]
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package folder with one model in it, in place of fastzoo's own."""
     package = tmp_path / "package"
-    monkeypatch.setattr(registry, "PACKAGE", package)
+    monkeypatch.setattr(_registry_file, "PACKAGE", package)
     made = toy.make(package / "models" / "gru-toy")
     (tmp_path / registry.FILE).write_bytes(registry.render(registry.index([made], package)))
     return package
@@ -189,7 +190,7 @@ def test_a_model_that_a_newer_fastzoo_brings_wins_over_an_older_one_of_the_users
     package = tmp_path / "package"
     made = toy.make(package / "models" / "gru-toy", seed=1)
     (tmp_path / registry.FILE).write_bytes(registry.render(registry.index([made], package)))
-    monkeypatch.setattr(registry, "PACKAGE", package)
+    monkeypatch.setattr(_registry_file, "PACKAGE", package)
     assert fastzoo.load("gru-toy-int8").path.is_relative_to(package)
 
 
@@ -207,8 +208,8 @@ def test_the_first_of_several_registries_wins_and_is_written(
 
 def test_without_a_variable_the_users_data_folder_is_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FASTZOO_REGISTRY")
-    assert [path.name for path in registry.user_paths()] == [registry.FILE]
-    assert "fastzoo" in registry.user_paths()[0].parts
+    assert registry.default_file().name == registry.FILE
+    assert "fastzoo" in registry.default_file().parts
 
 
 def test_a_bundle_changed_after_registration_is_refused(folder: Path, registry_folder: Path) -> None:
@@ -233,11 +234,51 @@ def test_a_bundle_changed_after_registration_is_refused(folder: Path, registry_f
         (b'{"schema": 1, "models": {"a": {}}}', "a.name is missing; a.bundle is missing"),
     ],
 )
-def test_a_damaged_registry_is_named(registry_folder: Path, text: bytes, message: str) -> None:
+def test_a_damaged_registry_is_named(folder: Path, registry_folder: Path, text: bytes, message: str) -> None:
     registry_folder.mkdir()
     (registry_folder / registry.FILE).write_bytes(text)
     with pytest.raises(RegistryError, match=f"{registry.FILE} .*{message}"):
-        fastzoo.list_models()
+        registry.read(registry_folder / registry.FILE)
+    with pytest.raises(RegistryError, match=message):
+        registry.register(folder)
+
+
+def test_a_damaged_registry_hides_no_other_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, damaged = tmp_path / "good", tmp_path / "damaged"
+    registry.register(folder, good)
+    damaged.mkdir()
+    (damaged / registry.FILE).write_bytes(b"{")
+    monkeypatch.setenv("FASTZOO_REGISTRY", os.pathsep.join([str(damaged), str(good)]))
+    assert fastzoo.load("gru-toy-int8").path.is_relative_to(good)
+    assert fastzoo.list_models("gru-*") == NAMES
+    assert {record.name for record in caplog.records} == {"fastzoo"}
+    assert caplog.records[0].getMessage().startswith(f"a registry is passed over: {damaged / registry.FILE} is damaged")
+    with pytest.raises(UnknownModelError, match=rf"Not all registries could be read: {damaged}.* is damaged"):
+        fastzoo.load("other-int8")
+
+
+def test_what_else_a_registry_says_is_kept_when_it_is_written_again(
+    folder: Path, registry_folder: Path, tmp_path: Path
+) -> None:
+    registry.register(folder)
+    path = registry_folder / registry.FILE
+    boards = {"pi": {"machine": {"cpu": "BCM2712"}, "models": {"gru-toy-int8": {"layouts": {"fused": {"p50_us": 9}}}}}}
+    path.write_text(json.dumps({**listing(registry_folder), "boards": boards, "of_tomorrow": [1, None]}))
+    registry.register(toy.make(tmp_path / "other", "another"))
+    assert registry.read(path).boards == boards
+    assert listing(registry_folder)["of_tomorrow"] == [1, None]
+    assert fastzoo.load("another-int8").name == "another-int8"
+
+
+@pytest.mark.parametrize("boards", [[], {"pi": 5}, {"pi": {"machine": "\u001b[2J"}}])
+def test_reports_of_boards_that_are_none_are_a_fault(registry_folder: Path, boards: object) -> None:
+    registry_folder.mkdir()
+    path = registry_folder / registry.FILE
+    path.write_text(json.dumps({"schema": 1, "models": {}, "boards": boards}))
+    with pytest.raises(RegistryError, match=r"is faulty: .*boards"):
+        registry.read(path)
 
 
 @pytest.mark.parametrize("path", ["/etc", "../elsewhere", "a/../../b", "", ".", "c:models", "models\\gru-toy"])
@@ -249,7 +290,18 @@ def test_a_registry_whose_paths_lead_out_of_its_folder_is_refused(
     content["models"]["gru-toy-int8"]["bundle"] = path
     (registry_folder / registry.FILE).write_text(json.dumps(content))
     with pytest.raises(RegistryError, match="must be a folder below the registry"):
+        registry.read(registry_folder / registry.FILE)
+    with pytest.raises(UnknownModelError, match="must be a folder below the registry"):
         fastzoo.load("gru-toy-fp32")
+
+
+def test_a_digest_that_could_name_another_folder_of_the_cache_is_refused(folder: Path, registry_folder: Path) -> None:
+    registry.register(folder)
+    content = listing(registry_folder)
+    content["models"]["gru-toy-int8"]["bundle_sha256"] = "../../elsewhere"
+    (registry_folder / registry.FILE).write_text(json.dumps(content))
+    with pytest.raises(RegistryError, match="bundle_sha256 must be 64 hexadecimal digits"):
+        registry.read(registry_folder / registry.FILE)
 
 
 def test_a_failure_on_the_last_step_leaves_everything_as_it_was(
@@ -292,6 +344,61 @@ def test_processes_that_register_at_once_lose_nothing(tmp_path: Path, registry_f
     assert [process.wait(timeout=60) for process in running] == [0] * 4
     assert fastzoo.list_models("model-*") == [f"model-{i}-int8" for i in range(4)]
     assert sorted(path.name for path in (registry_folder / "models").iterdir()) == [f"model-{i}" for i in range(4)]
+
+
+def test_a_larger_file_is_no_registry(registry_folder: Path) -> None:
+    registry_folder.mkdir()
+    path = registry_folder / registry.FILE
+    path.write_bytes(b" " * (16 * 2**20 + 1))
+    with pytest.raises(RegistryError, match="larger than 16 MiB: not a registry"):
+        registry.read(path)
+
+
+def test_a_served_folder_is_built_from_the_bundles_in_it(folder: Path, tmp_path: Path) -> None:
+    top = tmp_path / "served"
+    toy.make(top / "team" / "b", "gru-h16", precisions=("int8",))
+    toy.make(top / "a", "gru-h8")
+    toy.make(top / ".trash" / "c", "old")
+    assert registry.build(top).new == ("gru-h8-fp32", "gru-h8-int8", "gru-h16-int8")
+    read = registry.read(top / registry.FILE)
+    assert {name: entry["bundle"] for name, entry in read.models.items()} == {
+        "gru-h8-fp32": "a", "gru-h8-int8": "a", "gru-h16-int8": "team/b",
+    }  # fmt: skip
+    before = (top / registry.FILE).stat().st_mtime_ns
+    assert registry.build(top).is_current
+    assert (top / registry.FILE).stat().st_mtime_ns == before
+
+
+def test_building_again_follows_the_bundles_and_keeps_the_reports_of_boards(tmp_path: Path) -> None:
+    toy.make(tmp_path / "served" / "a", "gru-h8", precisions=("int8",))
+    toy.make(tmp_path / "served" / "b", "gru-h16", precisions=("int8",))
+    top = tmp_path / "served"
+    registry.build(top)
+    (top / registry.FILE).write_text(json.dumps({**listing(top), "boards": {"pi": {"machine": {}}}}))
+    shutil.rmtree(top / "a")
+    shutil.rmtree(top / "b")
+    toy.make(top / "b", "gru-h16", seed=1, precisions=("int8",))
+    toy.make(top / "c", "gru-h32", precisions=("int8",))
+    for write in (False, True):
+        built = registry.build(top, write=write)
+        assert (built.new, built.changed, built.gone) == (("gru-h32-int8",), ("gru-h16-int8",), ("gru-h8-int8",))
+    assert registry.build(top).is_current
+    assert registry.read(top / registry.FILE).boards == {"pi": {"machine": {}}}
+
+
+def test_building_reports_every_fault_and_writes_nothing(tmp_path: Path) -> None:
+    top = tmp_path / "served"
+    for name in ("a", "b"):
+        (toy.make(top / name, name) / "int8-fused.onnx").write_bytes(b"damaged")
+    with pytest.raises(BundleError, match=r"a.int8-fused\.onnx.*; .*b.int8-fused\.onnx"):
+        registry.build(top)
+    assert not (top / registry.FILE).exists()
+    for empty in (tmp_path / "nowhere", tmp_path / "nothing"):
+        with pytest.raises(RegistryError, match="is no folder|no bundle lies below"):
+            registry.build(empty)
+        empty.with_name("nothing").mkdir(exist_ok=True)
+    with pytest.raises(BundleError, match="move the bundle into a folder below"):
+        registry.build(top / "a")
 
 
 def test_two_bundles_with_the_same_name_are_no_registry(tmp_path: Path) -> None:
