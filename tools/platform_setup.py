@@ -1,4 +1,4 @@
-"""The platforms of ``platforms.py``: what each needs, how it is set up, and the command that runs graphs on it.
+"""The platforms of ``platforms.py`` and the boards of ``boards.py``: what each needs, how it is set up, how it is run.
 
 Platforms lie in ``$FASTZOO_PLATFORMS``, default the user's cache. Setting them up needs no root rights.
 """
@@ -130,63 +130,48 @@ class Oldest(Platform):
         return [_python_of(folder), "-I", str(RUNNER), str(job)]
 
 
-class Aarch64(Platform):
-    """The native release for 64-bit ARM, emulated.
+class Board(Platform):
+    """A Debian of another architecture, emulated.
 
     Debian's packages are unpacked, not installed: their scripts would need root rights and a kernel that knows the
     emulator, and Python runs without. qemu looks up paths in this root first and on the machine itself second.
     """
 
-    name = "aarch64"
-    tools: ClassVar[Mapping[str, str]] = {
-        "apt-get": "apt",
-        "dpkg-deb": "dpkg",
-        "qemu-aarch64-static": "qemu-user-static",
-    }
-    emulated_cpu = BOARD_CPU
-    tags = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
-    packages = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
+    architecture: ClassVar[str]  # Debian's word for it
+    packages: ClassVar[Sequence[str]]
+    qemu: ClassVar[str]
+    emulated_cpu: ClassVar[str]
+    kernel: ClassVar[Mapping[str, str]]  # files of /proc and /sys in place of the host's
+
+    @abstractmethod
+    def complete(self, root: Path) -> None:
+        """What is left to do when the packages lie in ``root``."""
 
     def recipe(self) -> dict[str, str]:
-        return {
-            "onnxruntime": importlib.metadata.version("onnxruntime"),
-            "packages": " ".join(self.packages),
-            "release": _os_release(),
-            "cpu": BOARD_CPU,
-        }
+        return {"packages": " ".join(self.packages), "release": _os_release(), "cpu": self.emulated_cpu}
 
     def build(self, folder: Path) -> None:
         root = folder / "root"
-        say(self, "Debian's arm64 packages, from the mirror that apt uses here")
+        say(self, f"Debian's {self.architecture} packages, from the mirror that apt uses here")
         for package in self.download(folder / "apt"):
             execute(["dpkg-deb", "--extract", str(package), str(root)])
         shutil.rmtree(folder / "apt")
         if not (root / "lib").exists():  # since Debian 13 packages leave this to the installer
             (root / "lib").symlink_to("usr/lib")
-        for name, text in BOARD_KERNEL.items():
+        for name, text in self.kernel.items():
             file = root / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="ascii")
-        recipe = self.recipe()
-        say(self, f"onnxruntime {recipe['onnxruntime']}, the wheel for aarch64")
-        target = root / "usr/lib/python3/dist-packages"
-        options = [
-            f"--target={target}", "--no-compile", "--only-binary=:all:", "--implementation=cp",
-            f"--python-version={self.python(root).name.removeprefix('python')}",
-            *(f"--platform={tag}_aarch64" for tag in self.tags),
-        ]  # fmt: skip
-        execute([sys.executable, "-m", "pip", "install", *options, f"onnxruntime=={recipe['onnxruntime']}", "numpy"])
-        say(self, "its first start")
-        execute([*self.emulated(root), "-I", "-c", "import numpy, onnxruntime"])
+        self.complete(root)
 
     def download(self, folder: Path) -> list[Path]:
-        """The packages and all they depend on, resolved by apt as for an empty arm64 machine; its own state aside."""
+        """The packages and all they depend on, resolved by apt as for an empty machine; its own state aside."""
         for name in ("lists/partial", "archives/partial"):
             (folder / name).mkdir(parents=True)
         (folder / "status").touch()
         options = {
-            "APT::Architecture": "arm64",
-            "APT::Architectures::": "arm64",
+            "APT::Architecture": self.architecture,
+            "APT::Architectures::": self.architecture,
             "APT::Install-Recommends": "false",
             "APT::Sandbox::User": "",  # the user _apt may not write here
             "Acquire::Languages": "none",
@@ -203,11 +188,66 @@ class Aarch64(Platform):
         """The interpreter itself, python3.11 say, to which Debian's python3 links."""
         return root / "usr/bin" / Path(os.readlink(root / "usr/bin/python3")).name
 
+    def python_version(self, root: Path) -> str:
+        """``"3.11"``, say."""
+        return self.python(root).name.removeprefix("python")
+
     def emulated(self, root: Path) -> list[str]:
-        return [self.tool("qemu-aarch64-static"), "-cpu", BOARD_CPU, "-L", str(root), str(self.python(root))]
+        """The start of a command line: the board's Python."""
+        return [self.tool(self.qemu), "-cpu", self.emulated_cpu, "-L", str(root), str(self.python(root))]
 
     def command(self, folder: Path, job: Path) -> list[str]:
         return [*self.emulated(folder / "root"), "-I", str(RUNNER), str(job)]
+
+
+class Aarch64(Board):
+    """The native release for 64-bit ARM, with its wheels of onnxruntime and NumPy."""
+
+    name = "aarch64"
+    architecture = "arm64"
+    qemu = "qemu-aarch64-static"
+    tools: ClassVar[Mapping[str, str]] = {"apt-get": "apt", "dpkg-deb": "dpkg", qemu: "qemu-user-static"}
+    emulated_cpu = BOARD_CPU
+    kernel = BOARD_KERNEL
+    tags = tuple(f"{tag}_aarch64" for tag in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"))
+    packages = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
+
+    def recipe(self) -> dict[str, str]:
+        return {"onnxruntime": importlib.metadata.version("onnxruntime"), **super().recipe()}
+
+    def complete(self, root: Path) -> None:
+        wanted = f"onnxruntime=={self.recipe()['onnxruntime']}"
+        say(self, f"{wanted}, the wheel for aarch64")
+        target = root / "usr/lib/python3/dist-packages"
+        pip_install(target, ["--no-compile", wanted, "numpy"], self.tags, self.python_version(root))
+        say(self, "its first start")
+        execute([*self.emulated(root), "-I", "-c", "import numpy, onnxruntime"])
+
+
+class Armhf(Board):
+    """32-bit ARM with Debian's NumPy: a board that has no wheel of onnxruntime."""
+
+    name = "armhf"
+    architecture = "armhf"
+    qemu = "qemu-arm-static"
+    tools: ClassVar[Mapping[str, str]] = {"apt-get": "apt", "dpkg-deb": "dpkg", qemu: "qemu-user-static"}
+    emulated_cpu = "cortex-a7"  # a Raspberry Pi 2's
+    kernel: ClassVar[Mapping[str, str]] = {
+        "proc/cpuinfo": "processor\t: 0\nmodel name\t: ARMv7 Processor rev 5 (v7l)\nBogoMIPS\t: 57.60\n"
+        "Features\t: half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm\n"
+        "CPU implementer\t: 0x41\nCPU architecture: 7\nCPU variant\t: 0x0\nCPU part\t: 0xc07\nCPU revision\t: 5\n\n",
+    }
+    tags = ("linux_armv7l",)
+    packages = ("python3-minimal", "libpython3-stdlib", "python3-numpy")
+
+    def complete(self, root: Path) -> None:
+        for name in ("blas", "lapack"):  # links that Debian leaves to update-alternatives
+            for library in (root / "usr/lib/arm-linux-gnueabihf" / name).glob("*.so.3"):
+                link = library.parent.parent / library.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(f"{name}/{library.name}")
+        say(self, "its first start")
+        execute([*self.emulated(root), "-I", "-c", "import numpy"])
 
 
 class Web(Platform):
@@ -230,6 +270,7 @@ class Web(Platform):
 
 
 PLATFORMS: dict[str, Platform] = {made.name: made for made in (Native(), Oldest(), Aarch64(), Web())}
+BOARDS: dict[str, Aarch64 | Armhf] = {made.name: made for made in (Aarch64(), Armhf())}
 
 
 def cache() -> Path:
@@ -305,6 +346,19 @@ def execute(command: Sequence[str]) -> None:
     if done.returncode:
         last = "\n  ".join(done.stdout.strip().splitlines()[-8:])
         raise PlatformError(f"`{' '.join(command)}` failed with status {done.returncode}:\n  {last}")
+
+
+def pip_install(target: Path, wanted: Sequence[str], tags: Sequence[str], python_version: str) -> None:
+    """Wheels for another machine into the folder ``target``; ``wanted`` is what follows ``pip install``.
+
+    Raises:
+        PlatformError: pip failed.
+    """
+    options = [
+        f"--target={target}", "--only-binary=:all:", "--implementation=cp", f"--python-version={python_version}",
+        *(f"--platform={tag}" for tag in tags),
+    ]  # fmt: skip
+    execute([sys.executable, "-m", "pip", "install", *options, *wanted])
 
 
 def _answers(python: str, program: str) -> bool:

@@ -3,39 +3,101 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastzoo.cli import _console
+from fastzoo.cli._options import Option, Options, taking
 
 if TYPE_CHECKING:
     from fastzoo.data import Dataset, Split
     from fastzoo.model import Model
     from fastzoo.records import Metrics
 
+_PANEL = "Events in a stream"
+_STREAM = Options(
+    {
+        "recording": Option(str, "A long recording: .wav for a model that hears, else samples in .csv, .npy, .npz.", _PANEL),
+        "truth": Option(Path, "What is in it: CSV with the columns label,start,end in seconds.", _PANEL),
+        "hop": Option(int, "Samples (frames of sound) between windows [default: an eighth of one].", _PANEL, min=1),
+        "smooth": Option(str, "majority:5 or exponential:5, over so many windows [default: none].", _PANEL),
+        "events": Option(str, "on,off,seconds: see `fastzoo.events.Events` [default: 0.8,0.5,0.0].", _PANEL),
+        "labels": Option(str, "yes,no: score these; others are background [default: all].", _PANEL),
+        "tolerance": Option(float, "Seconds by which an event may miss its interval [default: 0.5].", _PANEL),
+        "seed": Option(int, "Order in which the windows of --data are strung together [default: 0].", _PANEL, min=0),
+        "sweep": Option(bool, "Score at on = 0.1 to 0.99, too.", _PANEL),
+        "plot": Option(Path, "Draw the sweep: .png, .svg or .pdf.", _PANEL),
+    }
+)
 
+
+@taking(options=_STREAM)
 def eval_(
     name: _console.Name,
-    data: Annotated[str, typer.Option(help="A data set's id (`fastzoo data list`), or a prepared .npz file.")],
+    options: dict[str, Any],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A data set's id (`fastzoo data list`), or a prepared .npz file.", show_default=False),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Measure events in a stream: in a --recording with its --truth, or in windows of --data strung "
+            "together.",
+        ),
+    ] = False,
     layout: _console.Layout = "auto",
     as_json: _console.AsJson = False,
 ) -> None:
-    """Measure accuracy and macro F1 on a data set, in all and per class.
+    """Measure accuracy and macro F1 on a data set, in all and per class; or how well events are found in a stream.
 
     Example: fastzoo eval fastgrnn-har-int8 --data har
+
+    Example: fastzoo eval my-words --stream --recording hour.wav --truth hour.csv --labels yes,no --sweep
     """
+    _check_usage(data, stream, options)
     import fastzoo
+    from fastzoo import data as datasets
+
+    dataset = None if data is None else datasets.load(data)
+    model = fastzoo.load(name, layout)
+    part = None if dataset is None else (dataset, _fitting_split(model, dataset, split))
+    if dataset is not None:
+        for warning in _doubts(model, dataset):
+            _console.warn(warning)
+    if stream:
+        from fastzoo.cli import _eval_stream
+
+        _eval_stream.evaluate(model, part, _eval_stream.Asked(split, **options), as_json)
+    elif part is not None:
+        _evaluate(model, *part, split, as_json)
+
+
+def _check_usage(data: str | None, stream: bool, options: dict[str, Any]) -> None:
+    """Refuse options that do not belong together."""
+    if not stream:
+        if options:
+            raise typer.BadParameter(f"--{next(iter(options))} belongs to --stream")
+        if data is None:
+            raise typer.BadParameter("give --data, or --stream with --recording and --truth")
+    elif (data is None) == ("recording" not in options):
+        raise typer.BadParameter("--stream takes either --recording with --truth, or --data")
+    elif ("recording" in options) != ("truth" in options):
+        raise typer.BadParameter("--recording and --truth belong together")
+    elif "plot" in options and "sweep" not in options:
+        raise typer.BadParameter("--plot draws what --sweep finds: give both")
+
+
+def _evaluate(model: Model, dataset: Dataset, part: Split, split: str, as_json: bool) -> None:
+    """Each window by itself."""
     from fastzoo import _json
     from fastzoo import data as datasets
     from fastzoo.metrics import evaluate
 
-    dataset = datasets.load(data)
-    model = fastzoo.load(name, layout)
-    part = _fitting_split(model, dataset, split)
-    for warning in _doubts(model, dataset):
-        _console.warn(warning)
     metrics = evaluate(model.logits(part.x).argmax(axis=1), part.y, model.labels, split)
     about = datasets.about(dataset.id)
     variant = about.variant if about else "your own file"
