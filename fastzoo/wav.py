@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import IO, Any
@@ -62,6 +63,12 @@ class Wav:
             raise InputError(f"{self.path} became shorter while it was read")
         samples = _samples(data, self.code, self.bits)
         return samples if self.channels == 1 else samples.reshape(-1, self.channels)
+
+    def pieces(self, frames: int) -> Iterator[npt.NDArray[Any]]:
+        """The samples as :meth:`read` gives them, ``frames`` of each channel at a time."""
+        for first in range(0, self.frames, frames):
+            offset = self.offset + first * self.channels * self.bits // 8
+            yield replace(self, offset=offset, frames=min(frames, self.frames - first)).read()
 
 
 def open(path: str | os.PathLike[str]) -> Wav:  # noqa: A001 - as in wave and gzip

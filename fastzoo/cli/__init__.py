@@ -23,6 +23,7 @@ from fastzoo.cli.list_ import list_
 from fastzoo.cli.predict import predict
 from fastzoo.cli.register import register
 from fastzoo.cli.registry import app as registry
+from fastzoo.cli.stream import stream
 from fastzoo.cli.train import train
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command("list")(list_)
 app.command("info")(info)
 app.command("predict")(predict)
+app.command("stream")(stream)
 app.command("eval")(eval_)
 app.command("bench")(bench)
 app.command("train")(train)
@@ -74,9 +76,9 @@ def _show_downloads() -> None:
 
 def main() -> None:
     """Run the command line; the exit status is 1 for an error of fastzoo's, 2 for wrong usage, 130 for Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not hide the message
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not hide the message
     try:
         _show_downloads()
         try:

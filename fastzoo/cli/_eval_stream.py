@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,7 @@ def _recorded(model: Model, asked: Asked) -> Source:
             model.features((), 1)  # says why not
         else:
             model.frontend.stream(sound.rate)  # refuses another rate
-        return Source(path, sound.frames, True, _pieces_of_sound(sound), truth)
+        return Source(path, sound.frames, True, sound.pieces(_PIECE), truth)
     channels = model.bundle.input.channels
     try:
         rows = as_chunk(_recording.read(path, channels), channels)
@@ -120,13 +120,6 @@ def _recorded(model: Model, asked: Asked) -> Source:
         raise InputError(f"{path} is no recording for {model.name}: {error}") from None
     pieces = (rows[first : first + _PIECE] for first in range(0, len(rows), _PIECE))
     return Source(path, len(rows), False, pieces, truth)
-
-
-def _pieces_of_sound(sound: wav.Wav) -> Iterator[npt.NDArray[Any]]:
-    bytes_each = sound.channels * sound.bits // 8
-    for first in range(0, sound.frames, _PIECE):
-        count = min(_PIECE, sound.frames - first)
-        yield replace(sound, offset=sound.offset + first * bytes_each, frames=count).read()
 
 
 def _strung(dataset: Dataset, part: Split, asked: Asked) -> Source:

@@ -52,7 +52,7 @@ def list_(as_json: _console.AsJson = False) -> None:
 def clean(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME...]", help="Only these bundles or models [default: all]."),
+        typer.Argument(metavar="[NAME...]", help="Only these bundles or models (default: all)."),
     ] = None,
     unused: Annotated[float | None, typer.Option(help="Only what was not used for so many days.", min=0)] = None,
 ) -> None:

@@ -91,7 +91,7 @@ def remove(place: Place) -> None:
 @app.command()
 def update(
     place: Annotated[
-        str | None, typer.Argument(metavar="[PLACE]", help="Only this one [default: all on servers].")
+        str | None, typer.Argument(metavar="[PLACE]", help="Only this one (default: all on servers).")
     ] = None,
 ) -> None:
     """Ask servers now whether their registries have changed; else they are asked every ten minutes.

@@ -52,7 +52,7 @@ class Resampler:
             )
         signal = require("scipy.signal", "stream", f"Resampling from {rate:g} to {target:g} samples/s")
         self._upfirdn = signal.upfirdn
-        self._up, self._down = ratio.numerator, ratio.denominator
+        self._up, self._down = self.ratio = ratio.numerator, ratio.denominator
         widest = max(self._up, self._down)
         self._half = ZERO_CROSSINGS * widest
         taps = signal.firwin(2 * self._half + 1, 1 / widest, window=("kaiser", BETA)) * self._up
