@@ -120,7 +120,9 @@ class RawReader(Reader):
         size = self.columns * self.types[self.kind].itemsize
         whole = len(held) // size * size
         self.rest = held[whole:]
-        rows: Doubles = np.frombuffer(held[:whole], self.types[self.kind]).reshape(-1, self.columns).astype(np.float64)
+        values = np.frombuffer(held[:whole], self.types[self.kind]).reshape(-1, self.columns)
+        with np.errstate(invalid="ignore"):  # NaN of a kind that makes a processor signal it
+            rows: Doubles = values.astype(np.float64)
         return rows * self._scale
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def model(pristine: Path) -> Model:
 def cut(length: int, places: Iterable[int]) -> list[slice]:
     """Slices of something so long, cut at ``places``."""
     edges = [0, *sorted(place % (length + 1) for place in places), length]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 places = st.lists(st.integers(0, 10**6), max_size=12)
@@ -80,7 +81,7 @@ def test_a_tone_passes_and_what_would_be_folded_does_not() -> None:
     clock = np.arange(4000) / 200
     made = Resampler(200, 50, 2)
     found = made.push(np.stack([np.sin(2 * np.pi * 5 * clock), np.sin(2 * np.pi * 60 * clock)], axis=1))[50:]
-    assert np.abs(found[:, 0]).max() == pytest.approx(1, abs=0.01)
+    assert np.sqrt(2) * found[:800, 0].std() == pytest.approx(1, abs=0.01)
     assert np.abs(found[:, 1]).max() < 0.01
 
 
@@ -130,27 +131,30 @@ def test_what_readers_make_of_damaged_lines() -> None:
 @example(data=b"1,2\n" + b'"' * 1000 + b"\n", places=[])
 @settings(max_examples=150, deadline=None)
 def test_hostile_bytes_are_rows_or_one_clear_error(kind: str, data: bytes, places: list[int]) -> None:
+    message = "the source"
     try:
         rows, made = read(kind, [data[piece] for piece in cut(len(data), places)])
-    except InputError as error:
-        assert "the source" in str(error)
-    else:
         assert all(len(row) == made.columns for row in rows)
+    except InputError as error:
+        message = str(error)
+    assert "the source" in message
 
 
 @given(data=st.binary(max_size=200))
 def test_the_format_is_guessed_or_asked_for(data: bytes) -> None:
     try:
-        assert readers.guess("-", data) in readers.FORMATS
+        found = readers.guess("-", data)
     except InputError as error:
-        assert "--format" in str(error)
+        found = str(error)
+    assert found in readers.FORMATS or "--format" in found
 
 
 def test_a_line_without_end_does_not_fill_the_memory() -> None:
     made = readers.reader("csv", "the source", None)
+    for _ in range(16):
+        made.push(b"1" * 65536)
     with pytest.raises(InputError, match="longer than 1048576 bytes"):
-        for _ in range(100):
-            made.push(b"1" * 65536)
+        made.push(b"1")
 
 
 def test_dates_are_seconds() -> None:
