@@ -15,6 +15,8 @@ from fastzoo import frontend
 from fastzoo.errors import DataError, InputError
 from fastzoo.frontend import FrontEnd
 
+__all__ = ["FrameStream", "LogMel"]
+
 FULL_SCALE = 32768
 LOUDEST = 2.0  # resampled sound overshoots 1 a little; beyond this it is no sound between -1 and 1
 MOST_CHANNELS = 32
@@ -172,9 +174,12 @@ class FrameStream:
     begins with the zeros that ``pad_ms`` puts before a clip. Made by :meth:`LogMel.stream`.
     """
 
+    frontend: LogMel
+    rest: Doubles  # samples [n] that frames to come still need: all of the stream's state
+
     def __init__(self, frontend: LogMel) -> None:
         self.frontend = frontend
-        self.rest = np.zeros(frontend.pad)  # samples [n] that frames to come still need: all of the stream's state
+        self.rest = np.zeros(frontend.pad)
 
     def push(self, chunk: npt.ArrayLike) -> Floats:
         """The frames [k, D] that ``chunk`` completes, k >= 0.

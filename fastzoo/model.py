@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fastzoo.events import Events, Smoothing
     from fastzoo.stream import Stream
 
+__all__ = ["Model"]
+
 _CHUNK = 128  # windows per run: memory stays flat however long the recording
 _MANY = 16  # windows from which `scan` is faster than `fused`: it multiplies all of a batch at once
 _FOR_NUMPY = ("scan", "fused", "unrolled")  # best first; it multiplies the low rank as `scan` keeps it

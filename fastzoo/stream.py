@@ -27,6 +27,8 @@ from fastzoo.samples import as_chunk
 if TYPE_CHECKING:
     from fastzoo.model import Model
 
+__all__ = ["Result", "Statistics", "Stream"]
+
 State = dict[str, npt.NDArray[Any]]
 
 LARGEST_HOP = 10**9
@@ -184,6 +186,10 @@ class Stream:
 
     Results depend on the samples alone, never on the chunks in which they come.
     """
+
+    model: Model
+    hop: int  # samples, or frames of sound, from one window to the next
+    statistics: Statistics  # of all pushes
 
     def __init__(
         self,
