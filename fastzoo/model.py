@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastzoo import _files
+from fastzoo._deprecation import deprecated
 from fastzoo._engine import Engine
 from fastzoo._session import Backend
 from fastzoo.audio import LogMel
@@ -48,7 +50,7 @@ class Model:
         fetch: brings a recorded file that is not in the folder yet.
 
     Threads may share a model, and a process that forks may go on with it. It pickles as a reference to its folder, so
-    the other side needs the same files there; providers and session options are not pickled.
+    the other side needs the same bundle there; providers and session options are not pickled.
 
     Raises:
         BundleError: the bundle is faulty, lacks the layout, or its file is not what was promised.
@@ -90,6 +92,11 @@ class Model:
             self._fetch(file)
         data = read_file(self._folder, file)
         return Engine(data, file, layout, self._bundle, self._folder / file.file, self._backend)
+
+    @deprecated("use open().session")
+    def start_session(self) -> Any:
+        """A fresh session over the verified file of the model's own layout."""
+        return self.open().session
 
     @property
     def session(self) -> Any:
@@ -254,9 +261,14 @@ class Model:
             f"at {expected.rate:g} Hz -> {len(self.labels)} labels>"
         )
 
-    def __reduce__(self) -> tuple[type[Model], tuple[Path, str, str, str]]:
+    def __reduce__(self) -> tuple[Callable[[], Model], tuple[()], str]:
         layout = self._layout if self._many == self._layout else "auto"
-        return Model, (self._folder.resolve(), self._precision, layout, self._backend.name)
+        folder = self._folder.resolve()
+        return partial(Model, folder, self._precision, layout, self._backend.name, fetch=self._fetch), (), self._digest
+
+    def __setstate__(self, digest: str) -> None:
+        if digest != self._digest:
+            raise BundleError(f"{self._folder} holds another bundle than when {self.name} was pickled; load it by name")
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

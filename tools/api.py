@@ -114,7 +114,7 @@ class Name(NamedTuple):
             return f"class {name}{arguments}" + (f" from {bases}" if bases else "")
         if isinstance(self.object, griffe.Function):
             kind = "classmethod " if self.is_classmethod else "staticmethod " if self._is_static else ""
-            return f"{kind}{name}({self._arguments()}) -> {self.type}"
+            return f"{'deprecated ' if self.deprecated else ''}{kind}{name}({self._arguments()}) -> {self.type}"
         if not isinstance(self.object, griffe.Attribute):
             return name
         has_default = "class-attribute" in self.object.labels and self.object.value is not None
