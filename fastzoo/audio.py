@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -120,6 +119,8 @@ class LogMel(FrontEnd):
             return
         if not (np.isfinite(found) and found > 0):
             raise InputError(f"the sound's rate must be a positive number of samples per second, not {rate!r}")
+        from fractions import Fraction
+
         ratio = Fraction(self.rate / found).limit_denominator(1000)
         raise InputError(
             f"the sound has {found:g} samples/s, the front end takes {self.rate}: resample it before, for example with "

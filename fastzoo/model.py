@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -309,6 +308,8 @@ def _each(run: Callable[[int], None], starts: Sequence[int], threads: int) -> It
     if threads == 1:
         yield from map(run, starts)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(run, starts)
 
