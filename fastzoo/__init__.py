@@ -41,7 +41,7 @@ def load(
     Args:
         name: a registered name (see :func:`list_models`), the folder of a bundle, or its address
             (``https://host/folder``, ``hf://owner/repo/folder``; ``#sha256=`` and the digest of ``bundle.json`` behind
-            it pins the content). Text with a slash in it, and the name of a folder that holds a bundle, mean the folder.
+            it pins the content). Text with a slash in it, and the name of a folder with a bundle in it, mean a folder.
         layout: ``"fused"``, ``"scan"``, ``"unrolled"`` or ``"step"``; ``"auto"`` takes the fastest one measured.
         precision: ``"fp32"`` or ``"int8"``, for a folder or an address; ``"auto"`` takes int8 if the bundle has it. A
             registered name says its precision itself.
@@ -53,7 +53,7 @@ def load(
 
     Raises:
         UnknownModelError: no model has this name.
-        RegistryError: the registry that comes with fastzoo is damaged; others are passed over with a warning in the log.
+        RegistryError: the registry that comes with fastzoo is damaged; others are passed over, with a warning logged.
         BundleError: the bundle is missing, damaged, or lacks the layout or precision.
         DownloadError: a file cannot be had from a server, is not what was promised, or cannot be kept.
     """
@@ -90,7 +90,7 @@ def list_models(
         max_bytes: the most that its weights may take.
 
     Raises:
-        RegistryError: the registry that comes with fastzoo is damaged; others are passed over with a warning in the log.
+        RegistryError: the registry that comes with fastzoo is damaged; others are passed over, with a warning logged.
     """
     from fastzoo import registry
 

@@ -1,4 +1,4 @@
-"""``zoo_registry.json``: read, validated, written; the one that comes with fastzoo, and those in folders and at URLs."""
+"""``zoo_registry.json``: read, validated, written; the one that comes with fastzoo, those in folders and at URLs."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ from fastzoo.hub.places import Remote
 from fastzoo.records import FileRecord
 
 __all__ = [
-    "FILE", "SCHEMA", "Built", "Registry", "Source", "build", "builtin", "default_file", "fastest", "index", "is_folder",
-    "locate", "models", "read", "read_place", "register", "render", "source", "user_places",
+    "FILE", "SCHEMA", "Built", "Registry", "Source", "build", "builtin", "default_file", "fastest", "index",
+    "is_folder", "locate", "models", "read", "read_place", "register", "render", "source", "user_places",
 ]  # fmt: skip
 
 log = logging.getLogger("fastzoo")

@@ -11,15 +11,18 @@ import typer
 
 from fastzoo import FastzooError, __version__
 from fastzoo.cli.bench import bench
+from fastzoo.cli.cache import app as cache
 from fastzoo.cli.data import app as data
 from fastzoo.cli.demo import demo
 from fastzoo.cli.eval_ import eval_
 from fastzoo.cli.export import export
+from fastzoo.cli.fetch import fetch
 from fastzoo.cli.import_edgeml import import_edgeml
 from fastzoo.cli.info import info
 from fastzoo.cli.list_ import list_
 from fastzoo.cli.predict import predict
 from fastzoo.cli.register import register
+from fastzoo.cli.registry import app as registry
 from fastzoo.cli.train import train
 
 app = typer.Typer(
@@ -37,7 +40,10 @@ app.command("train")(train)
 app.command("export")(export)
 app.command("import-edgeml")(import_edgeml)
 app.command("register")(register)
+app.command("fetch")(fetch)
 app.command("demo")(demo)
+app.add_typer(registry, name="registry")
+app.add_typer(cache, name="cache")
 app.add_typer(data, name="data")
 
 
@@ -59,12 +65,20 @@ def _options(
     """
 
 
+def _show_downloads() -> None:
+    """Where somebody looks on, long downloads show a bar."""
+    from fastzoo.hub import cache
+
+    cache.show_progress = sys.stderr.isatty()
+
+
 def main() -> None:
     """Run the command line; the exit status is 1 for an error of fastzoo's, 2 for wrong usage, 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not hide the message
     try:
+        _show_downloads()
         try:
             app()
         finally:

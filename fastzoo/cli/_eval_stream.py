@@ -1,4 +1,4 @@
-"""``fastzoo eval --stream``: a recording goes through a stream once; its events are scored at one or many thresholds."""
+"""``fastzoo eval --stream``: a recording goes through a stream once; its events are scored at each threshold."""
 
 from __future__ import annotations
 
@@ -137,12 +137,13 @@ def _strung(dataset: Dataset, part: Split, asked: Asked) -> Source:
     steps = part.x.shape[1]
     classes = part.y[order]
     truth = [
-        Interval(dataset.classes[classes[first]], float(first * steps / dataset.rate), float(last * steps / dataset.rate))
+        Interval(
+            dataset.classes[classes[first]], float(first * steps / dataset.rate), float(last * steps / dataset.rate)
+        )
         for first, last in zip(*stretches(classes), strict=True)
     ]
     pieces = (
-        part.x[order[first : first + _WINDOWS]].reshape(-1, part.x.shape[2])
-        for first in range(0, len(order), _WINDOWS)
+        part.x[order[first : first + _WINDOWS]].reshape(-1, part.x.shape[2]) for first in range(0, len(order), _WINDOWS)
     )
     note = (
         f"This is no recording: {len(part)} {asked.split} windows strung together in an order drawn from seed "
@@ -202,7 +203,7 @@ def _document(
         "score": _json.plain(score),
     }
     if source.note is not None:
-        document["source"] |= {"split": asked.split, "seed": asked.seed}  # type: ignore[operator]
+        document["source"] |= {"split": asked.split, "seed": asked.seed}
     if points is not None:
         document["sweep"] = [_json.plain(point) for point in points]
     return document

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _PANEL = "Events in a stream"
 _STREAM = Options(
     {
-        "recording": Option(str, "A long recording: .wav for a model that hears, else samples in .csv, .npy, .npz.", _PANEL),
+        "recording": Option(
+            str, "A long recording: .wav for a model that hears, else samples in .csv, .npy, .npz.", _PANEL
+        ),
         "truth": Option(Path, "What is in it: CSV with the columns label,start,end in seconds.", _PANEL),
         "hop": Option(int, "Samples (frames of sound) between windows [default: an eighth of one].", _PANEL, min=1),
         "smooth": Option(str, "majority:5 or exponential:5, over so many windows [default: none].", _PANEL),

@@ -127,8 +127,8 @@ def index(
 ) -> tuple[Made, Path]:
     """A file that may change, as fresh as it can be had.
 
-    The server is asked at most every :data:`FRESH` seconds, and sends only what has changed. Where it cannot be reached,
-    or sends what ``read`` refuses, the last copy is used and a warning logged.
+    The server is asked at most every :data:`FRESH` seconds, and sends only what has changed. Where it cannot be
+    reached, or sends what ``read`` refuses, the last copy is used and a warning logged.
 
     Args:
         remote: the folder that has it.

@@ -97,5 +97,3 @@ def remove(folder: Path) -> None:
 def remove_places() -> None:
     """Delete the copies of registries; errors as in :func:`remove`."""
     remove(root() / "places")
-
-

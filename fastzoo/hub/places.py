@@ -78,8 +78,8 @@ class HubFolder(Remote):
 
     def headers(self) -> Mapping[str, str]:
         """The user's token, if there is one."""
-        hub = require("huggingface_hub", "hub", self.base)
-        return {key: str(value) for key, value in hub.utils.build_hf_headers(library_name="fastzoo").items() if value}
+        utils = require("huggingface_hub.utils", "hub", self.base)
+        return {key: str(value) for key, value in utils.build_hf_headers(library_name="fastzoo").items() if value}
 
 
 def registry_at(address: str) -> tuple[Remote, str]:
@@ -121,7 +121,9 @@ def _remote(base: str, address: str) -> Remote:
     if scheme not in ("http", "https"):
         raise RegistryError(f"{address}: an address begins with https://, http:// or hf://; a folder here has none")
     if "@" in parts.netloc:
-        raise RegistryError(f"{parts.hostname}: names and passwords do not belong into an address; put them in ~/.netrc")
+        raise RegistryError(
+            f"{parts.hostname}: names and passwords do not belong into an address; put them in ~/.netrc"
+        )
     if not parts.netloc or "?" in base:
         raise RegistryError(f"{address} is no address of a folder on a server, https://HOST/FOLDER")
     return Remote(base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def _read(path: Path) -> list[str]:
         raise RegistryError(f"cannot read {path} ({error}); {remedy}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise RegistryError(f"{path} is not a list of registries of schema {SCHEMA}; update fastzoo, or {remedy}")
-    registries: Sequence[object] = document.get("registries")
+    registries = document.get("registries")
     if not isinstance(registries, list) or not all(isinstance(one, str) for one in registries):
         raise RegistryError(f"{path}: registries must be a list of paths and addresses; {remedy}")
     return list(map(str, registries))

@@ -194,7 +194,7 @@ def _reason(error: Any, timeout: float) -> str:
     ):
         if isinstance(error, kind):
             return reason
-    if isinstance(error, kinds.HTTPError):
+    if isinstance(error, kinds.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
     return str(error)
 

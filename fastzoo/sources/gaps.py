@@ -104,7 +104,7 @@ class Gaps:
     def _timed(self, count: int, stamps: Doubles | None) -> tuple[Doubles, int]:
         """Seconds since the first sample of each row, up to where time goes back, and how many rows that is."""
         if stamps is None:
-            return (self._count + np.arange(count)) * self._period, count
+            return (self._count + np.arange(count, dtype=np.float64)) * self._period, count
         known = np.isfinite(stamps)
         if np.isnan(self._origin) and known.any():
             self._origin = float(stamps[known][0])
@@ -133,7 +133,7 @@ class Gaps:
     def _mended(self, rows: Doubles, times: Doubles) -> Iterator[Block | Reset | Gap]:
         if not len(rows):
             return
-        incomplete = ~np.isfinite(rows).all(axis=1)
+        incomplete: npt.NDArray[np.bool_] = ~np.all(np.isfinite(rows), axis=1)
         before = self._time if np.isfinite(self._time) else times[0] - self._period
         steps = np.diff(times, prepend=before)
         first = 0
@@ -183,7 +183,7 @@ class Gaps:
             handled = "dropped"
         elif self._policy == "hold" and last is not None and not self._lost and count <= self._limit:
             handled = "held"
-            times = self._time + step / (count + 1) * np.arange(1, count + 1)
+            times = self._time + step / (count + 1) * np.arange(1, count + 1, dtype=np.float64)
             yield Block(np.repeat(last[np.newaxis], count, axis=0), times)
         else:
             yield self._reset()

@@ -71,9 +71,9 @@ class Columns:
         for key, unit in (units or {}).items():
             if not any(channel.startswith(key.lower()) for channel in self._bare):
                 raise InputError(f"--unit {key}={unit}: no channel is called {key!r} or so begins; {self._listed}")
-        for channel, unit in zip(self.channels, self._units, strict=True):
-            if unit is not None:
-                self._convert(channel, unit)  # wrong units are told before the first sample
+        for channel, known in zip(self.channels, self._units, strict=True):
+            if known is not None:
+                self._convert(channel, known)  # wrong units are told before the first sample
 
     @property
     def takes_sound(self) -> bool:
@@ -164,7 +164,7 @@ class Columns:
         if not self.takes_sound and len(columns) != len(self.channels):
             beside = " beside the time" if time is not None else ""
             raise InputError(
-                f"{source} has {len(columns)} columns{beside}, the model {len(self.channels)} channels: {self._listed}; "
+                f"{source} has {len(columns)} columns{beside}, the model has {len(self.channels)}: {self._listed}; "
                 "name the columns in a header or with --columns, then others are left out"
             )
         if self.takes_sound:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from typing import NamedTuple
 
 from fastzoo.errors import InputError
@@ -95,10 +96,8 @@ def converter(text: str, target: str, channel: str) -> tuple[float, float]:
     """
     scale, name = 1.0, text.strip()
     if name not in UNITS and name not in ALIASES and (found := _SCALED.fullmatch(text)):
-        try:
+        with suppress(ValueError):  # "1.2.3 mg" is no unit: said below
             scale, name = float(found[1]), found[2].strip()
-        except ValueError:
-            pass  # "1.2.3 mg" is no unit: said below
     if _named(name) == _named(target):
         return scale, 0.0  # exact, and of units that we do not know too
     here, there = _unit(name, channel), _unit(target, channel)

@@ -394,7 +394,7 @@ def test_building_reports_every_fault_and_writes_nothing(tmp_path: Path) -> None
         registry.build(top)
     assert not (top / registry.FILE).exists()
     for empty in (tmp_path / "nowhere", tmp_path / "nothing"):
-        with pytest.raises(RegistryError, match="is no folder|no bundle lies below"):
+        with pytest.raises(RegistryError, match=r"is no folder|no bundle lies below"):
             registry.build(empty)
         empty.with_name("nothing").mkdir(exist_ok=True)
     with pytest.raises(BundleError, match="move the bundle into a folder below"):

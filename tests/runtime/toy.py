@@ -87,7 +87,13 @@ def record(folder: Path, name: str, data: bytes) -> bundle.FileRecord:
     return bundle.FileRecord(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def make(folder: Path, name: str = "gru-toy", seed: int = 0, precisions: tuple[str, ...] = ("fp32", "int8")) -> Path:
+def make(
+    folder: Path,
+    name: str = "gru-toy",
+    seed: int = 0,
+    precisions: tuple[str, ...] = ("fp32", "int8"),
+    weights_file: bytes = b"the runtime does not read them",
+) -> Path:
     """Write a complete bundle into ``folder`` and return it."""
     folder.mkdir(parents=True)
     x, y = windows(5), np.array([0, 1, 2, 0, 1])
@@ -122,7 +128,7 @@ def make(folder: Path, name: str = "gru-toy", seed: int = 0, precisions: tuple[s
         input=bundle.Input(T, CHANNELS, RATE),
         labels=LABELS,
         size=bundle.Size(parameters=100, nonzeros=90, macs_per_window=1000),
-        weights=record(folder, "weights.safetensors", b"the runtime does not read them"),
+        weights=record(folder, "weights.safetensors", weights_file),
         golden=record(folder, "golden.npz", archive.getvalue()),
         precisions=made,
         licences=bundle.Licences("Apache-2.0", "CC-BY-4.0"),
