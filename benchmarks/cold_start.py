@@ -71,7 +71,7 @@ for chunk in numpy.random.default_rng(0).normal(size=(2000, 16, 6)): stream.push
 
 def cold(program: str) -> dict[str, list[float]]:
     """Seconds between the marks, peak resident MB, and which heavy modules are in, of a fresh interpreter."""
-    # As after a reboot: what onnxruntime reports to its makers when imported by hand is not what is compared here.
+    # By hand, too, without the reports that onnxruntime sends to its makers: they are not what is compared here.
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     command = [sys.executable, "-c", BEFORE + program + AFTER]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
