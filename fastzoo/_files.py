@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ def sha256(data: bytes) -> str:
 
 def temporary_beside(path: Path) -> Path:
     """An unused hidden name in the folder of ``path``, so that ``os.replace`` to ``path`` is atomic."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
 
 
 def write(path: Path, data: bytes) -> None:

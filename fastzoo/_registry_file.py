@@ -17,7 +17,7 @@ from fastzoo.hub import cache, places
 from fastzoo.hub.places import Remote
 
 SCHEMA = 1
-FILE = places.REGISTRY_FILE
+FILE: str = places.REGISTRY_FILE
 
 PACKAGE = Path(__file__).parent
 

@@ -6,6 +6,8 @@ A session is an ``onnxruntime.InferenceSession``, or where there is none, a :cla
 from __future__ import annotations
 
 import importlib.util
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +22,32 @@ _SETTINGS = {  # a model of a few kilobytes is done before a second thread wakes
     "session.inter_op.allow_spinning": "0",
 }
 _ALLOWED = {"session.disable_quant_qdq"}  # what a bundle may set: entries exist that load code or files
+_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # asked once, when onnxruntime is imported
 _SILENT = 4  # errors arrive as exceptions; printing them too says them twice
 
 ANY = -1  # a size that the file alone knows
 Shape = tuple[int | None, ...]  # None: the batch, whose size the file leaves open
+
+
+_importing = threading.Lock()
+
+
+def onnxruntime() -> Any:
+    """The module onnxruntime, imported quietly.
+
+    From 1.29 on, importing it starts a thread, writes a device id and a database into the user's cache, and reports
+    to its makers. Not on our behalf: who wants that sets ``ORT_DISABLE_TELEMETRY=0``, or imports it first.
+    """
+    with _importing:  # else a second thread would take our setting for the user's
+        ours = _TELEMETRY not in os.environ
+        if ours:
+            os.environ[_TELEMETRY] = "1"
+        try:
+            import onnxruntime  # here, because it takes as long to import as everything else together
+        finally:
+            if ours:
+                del os.environ[_TELEMETRY]
+    return onnxruntime
 
 
 @dataclass(frozen=True)
@@ -114,7 +138,7 @@ class Backend:
 
     def _onnxruntime(self, data: bytes, settings: Mapping[str, str]) -> Any:
         try:
-            import onnxruntime  # here, because it takes as long to import as everything else together
+            runtime = onnxruntime()
         except ModuleNotFoundError as error:
             raise MissingExtraError(
                 "the backend 'onnxruntime' needs onnxruntime, which is not installed. Install it with: "
@@ -122,16 +146,16 @@ class Backend:
             ) from error
         options = self.options
         if options is None:
-            options = onnxruntime.SessionOptions()
+            options = runtime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+            options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
             options.log_severity_level = _SILENT
             settings = {**_SETTINGS, **settings}
         for key, value in settings.items():
             options.add_session_config_entry(key, value)
         providers = ["CPUExecutionProvider"] if self.providers is None else list(self.providers)
         # Without enable_fallback=0 a faulty model is tried twice, with a banner on standard output.
-        return onnxruntime.InferenceSession(data, options, providers, enable_fallback=0)
+        return runtime.InferenceSession(data, options, providers, enable_fallback=0)
 
 
 def run(session: Any, outputs: list[str], feeds: Mapping[str, Any], path: Path) -> list[Any]:

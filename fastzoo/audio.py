@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +13,8 @@ import numpy.typing as npt
 from fastzoo import frontend
 from fastzoo.errors import DataError, InputError
 from fastzoo.frontend import FrontEnd
+
+__all__ = ["FrameStream", "LogMel"]
 
 FULL_SCALE = 32768
 LOUDEST = 2.0  # resampled sound overshoots 1 a little; beyond this it is no sound between -1 and 1
@@ -118,6 +119,8 @@ class LogMel(FrontEnd):
             return
         if not (np.isfinite(found) and found > 0):
             raise InputError(f"the sound's rate must be a positive number of samples per second, not {rate!r}")
+        from fractions import Fraction
+
         ratio = Fraction(self.rate / found).limit_denominator(1000)
         raise InputError(
             f"the sound has {found:g} samples/s, the front end takes {self.rate}: resample it before, for example with "
@@ -172,9 +175,12 @@ class FrameStream:
     begins with the zeros that ``pad_ms`` puts before a clip. Made by :meth:`LogMel.stream`.
     """
 
+    frontend: LogMel
+    rest: Doubles  # samples [n] that frames to come still need: all of the stream's state
+
     def __init__(self, frontend: LogMel) -> None:
         self.frontend = frontend
-        self.rest = np.zeros(frontend.pad)  # samples [n] that frames to come still need: all of the stream's state
+        self.rest = np.zeros(frontend.pad)
 
     def push(self, chunk: npt.ArrayLike) -> Floats:
         """The frames [k, D] that ``chunk`` completes, k >= 0.

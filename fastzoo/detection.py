@@ -1,8 +1,8 @@
 """How well a stream finds what happens in it: detection rate, false alarms per hour, delay.
 
-events = [event for result in stream.push(recording) for event in result.events]
-found = score(events, [Interval("yes", 2.0, 2.6), ...], stream.time)
-found.total.detection_rate, found.total.false_alarms_per_hour, found.per_label["yes"].median_delay
+>>> events = [event for result in stream.push(recording) for event in result.events]
+>>> found = score(events, [Interval("yes", 2.0, 2.6), ...], stream.time)
+>>> found.total.detection_rate, found.total.false_alarms_per_hour, found.per_label["yes"].median_delay
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from fastzoo._values import is_number
 from fastzoo.errors import InputError
 from fastzoo.events import Event, Events
 from fastzoo.samples import shortened
+
+__all__ = ["Interval", "Point", "Quality", "Score", "check", "read", "score", "starts", "sweep"]
 
 ROUNDING = 0.01  # seconds that an interval may go beyond the recording: tables of truth are rounded
 THRESHOLDS = (*(round(0.05 * step, 2) for step in range(2, 20)), 0.99)  # 0.1, 0.15, ..., 0.95, 0.99

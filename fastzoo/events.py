@@ -1,8 +1,8 @@
 """What happens in a stream: probabilities smoothed over windows, and the events that begin and end in them.
 
-stream = model.stream(hop=16, smooth=Majority(5), events=Events(on=0.8, off=0.5, min_duration=1.0))
-for result in stream.push(chunk):
-    for event in result.events: ...
+>>> stream = model.stream(hop=16, smooth=Majority(5), events=Events(on=0.8, off=0.5, min_duration=1.0))
+>>> for result in stream.push(chunk):
+...     for event in result.events: ...
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import numpy.typing as npt
 from fastzoo._values import is_number, is_whole
 from fastzoo.errors import InputError
 from fastzoo.samples import shortened
+
+__all__ = ["Event", "Events", "Exponential", "Majority", "Smoothing", "smoothing"]
 
 Doubles = npt.NDArray[np.float64]
 

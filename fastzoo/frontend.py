@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass, fields
 
 from fastzoo._values import is_number, is_whole
 
+__all__ = ["FrontEnd"]
+
 KIND = "log-mel"  # readers ignore fields they do not know: one that changes the numbers needs another kind
 PLACES = ("start", "centre")
 SCALES = ("bytes", "levels", "db")

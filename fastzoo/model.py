@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastzoo import _files
+from fastzoo._deprecation import deprecated
 from fastzoo._engine import Engine
 from fastzoo._session import Backend
 from fastzoo.audio import LogMel
@@ -26,6 +27,8 @@ from fastzoo.samples import as_float32, as_windows, shortened
 if TYPE_CHECKING:
     from fastzoo.events import Events, Smoothing
     from fastzoo.stream import Stream
+
+__all__ = ["Model"]
 
 _CHUNK = 128  # windows per run: memory stays flat however long the recording
 _MANY = 16  # windows from which `scan` is faster than `fused`: it multiplies all of a batch at once
@@ -46,7 +49,7 @@ class Model:
         fetch: brings a recorded file that is not in the folder yet.
 
     Threads may share a model, and a process that forks may go on with it. It pickles as a reference to its folder, so
-    the other side needs the same files there; providers and session options are not pickled.
+    the other side needs the same bundle there; providers and session options are not pickled.
 
     Raises:
         BundleError: the bundle is faulty, lacks the layout, or its file is not what was promised.
@@ -88,6 +91,11 @@ class Model:
             self._fetch(file)
         data = read_file(self._folder, file)
         return Engine(data, file, layout, self._bundle, self._folder / file.file, self._backend)
+
+    @deprecated("use open().session")
+    def start_session(self) -> Any:
+        """A fresh session over the verified file of the model's own layout."""
+        return self.open().session
 
     @property
     def session(self) -> Any:
@@ -252,9 +260,14 @@ class Model:
             f"at {expected.rate:g} Hz -> {len(self.labels)} labels>"
         )
 
-    def __reduce__(self) -> tuple[type[Model], tuple[Path, str, str, str]]:
+    def __reduce__(self) -> tuple[Callable[[], Model], tuple[()], str]:
         layout = self._layout if self._many == self._layout else "auto"
-        return Model, (self._folder.resolve(), self._precision, layout, self._backend.name)
+        folder = self._folder.resolve()
+        return partial(Model, folder, self._precision, layout, self._backend.name, fetch=self._fetch), (), self._digest
+
+    def __setstate__(self, digest: str) -> None:
+        if digest != self._digest:
+            raise BundleError(f"{self._folder} holds another bundle than when {self.name} was pickled; load it by name")
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -295,6 +308,8 @@ def _each(run: Callable[[int], None], starts: Sequence[int], threads: int) -> It
     if threads == 1:
         yield from map(run, starts)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(run, starts)
 

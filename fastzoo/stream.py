@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from fastzoo.samples import as_chunk
 
 if TYPE_CHECKING:
     from fastzoo.model import Model
+
+__all__ = ["Result", "Statistics", "Stream"]
 
 State = dict[str, npt.NDArray[Any]]
 
@@ -182,8 +185,13 @@ class Staggered(Windows):
 class Stream:
     """An endless signal through a model; made by :meth:`fastzoo.model.Model.stream`, which says what is what.
 
-    Results depend on the samples alone, never on the chunks in which they come.
+    Results depend on the samples alone, never on the chunks in which they come. A stream pickles with its
+    :attr:`state` and a reference to its model.
     """
+
+    model: Model
+    hop: int  # samples, or frames of sound, from one window to the next
+    statistics: Statistics  # of all pushes
 
     def __init__(
         self,
@@ -367,6 +375,22 @@ class Stream:
         self._memory = arrays["memory"]
         if self._detector is not None:
             self._detector.since, self._detector.begun = arrays["since"], arrays["begun"]
+
+    def __reduce__(self) -> tuple[Callable[[], Stream], tuple[()], tuple[State, Statistics]]:
+        again = partial(
+            Stream,
+            self.model,
+            self.hop,
+            smooth=self._smooth,
+            events=None if self._detector is None else self._detector.of,
+            latency_budget=self._budget,
+            sound=self._frontend is not None,
+        )
+        return again, (), (self.state, self.statistics)
+
+    def __setstate__(self, kept: tuple[State, Statistics]) -> None:
+        state, self.statistics = kept
+        self.restore(state)
 
     @property
     def _identity(self) -> str:

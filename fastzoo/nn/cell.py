@@ -33,6 +33,13 @@ class Cell(nn.Module, Generic[State]):
     gated: ClassVar[bool] = True
     state_parts: ClassVar[int] = 1  # tensors that make up a state
 
+    input_size: int
+    hidden_size: int
+    w_rank: int | None  # None: full
+    u_rank: int | None
+    gate_nonlinearity: str | Function | None
+    update_nonlinearity: str | Function
+
     def __init__(
         self,
         input_size: int,

@@ -24,6 +24,9 @@ class SequenceClassifier(nn.Module):
     by :meth:`set_normalisation`, and exported with the rest.
     """
 
+    rnn: Recurrent
+    pool: int
+    head: nn.Linear
     mean: Tensor
     std: Tensor
 

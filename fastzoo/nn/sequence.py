@@ -42,6 +42,14 @@ class Recurrent(nn.Module):
     cell_type: ClassVar[type[Cell[Any]]]
     cells: nn.ModuleList
 
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    directions: int  # 2 if bidirectional, else 1
+
     def __init__(
         self,
         input_size: int,

@@ -92,6 +92,8 @@ def test_a_model_from_a_server_pickles_and_streams(server: Served, zoo: Path) ->
     model = pickle.loads(pickle.dumps(fastzoo.load(NAME)))
     assert answers(model, zoo)
     assert len(model.stream(hop=4).push(np.zeros((20, toy.D)))) == 4
+    assert "int8-unrolled.onnx" not in server.names()
+    assert model.open("unrolled").layout == "unrolled", "files that are not here yet are fetched on the other side too"
 
 
 def test_a_bundle_loads_by_its_address(server: Served, zoo: Path) -> None:
