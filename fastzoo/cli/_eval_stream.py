@@ -275,12 +275,13 @@ def _draw(figure: Figure, path: Path, points: list[Point], on: float, title: str
         axes.plot(x, y, "o-", label=_plain(name), **style)
     x, y = _coordinates(curves["in all"])
     marked = {0, len(points) - 1, min(range(len(points)), key=lambda number: abs(points[number].on - on))}
-    for number in marked:
+    for number in {(x[number], y[number]): number for number in sorted(marked)}.values():  # one label at a place
         axes.annotate(
             f"on {points[number].on:g}", (x[number], y[number]), (6, -12), textcoords="offset points", fontsize=8
         )
     axes.set_xscale("symlog", linthresh=1)
-    axes.set_xlim(left=-0.1)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(-0.1, 2 * max(of.false_alarms_per_hour for curve in curves.values() for of in curve) + 1)
     axes.set_ylim(-2, 102)
     axes.set_xlabel("false alarms per hour")
     axes.set_ylabel("intervals detected [%]")
