@@ -12,6 +12,7 @@ import typer
 from fastzoo import FastzooError, __version__
 from fastzoo.cli.bench import bench
 from fastzoo.cli.cache import app as cache
+from fastzoo.cli.compare import compare
 from fastzoo.cli.data import app as data
 from fastzoo.cli.demo import demo
 from fastzoo.cli.eval_ import eval_
@@ -38,6 +39,7 @@ app.command("predict")(predict)
 app.command("stream")(stream)
 app.command("eval")(eval_)
 app.command("bench")(bench)
+app.command("compare")(compare)
 app.command("train")(train)
 app.command("export")(export)
 app.command("import-edgeml")(import_edgeml)

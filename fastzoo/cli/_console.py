@@ -47,6 +47,11 @@ def warn(message: str) -> None:
     typer.echo(f"warning: {message}", err=True)
 
 
+def note(message: str) -> None:
+    """What was done, on standard error: standard output may be JSON."""
+    typer.echo(message, err=True)
+
+
 def percent(value: float | None) -> str:
     """0.9634 as 96.3 %; nothing where nothing was measured."""
     return "" if value is None else f"{100 * value:.1f} %"

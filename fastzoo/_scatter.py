@@ -1,0 +1,375 @@
+"""The picture of a comparison: accuracy against bytes or latency, the front, and what others published."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastzoo.compare import Row
+from fastzoo.data.literature import Published
+from fastzoo.errors import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import Bbox
+
+Segment = tuple[tuple[float, float], tuple[float, float]]
+
+COLOURS = {"fastgrnn": "#0072B2", "fastrnn": "#009E73", "ugrnn": "#56B4E9", "gru": "#D55E00", "lstm": "#CC79A7"}
+OTHER_COLOUR = "#E69F00"
+INK, GREY = "#2b3440", "#7a828c"
+MARKERS = {"int8": "o", "fp32": "s"}
+NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+BELOW = 0.08  # published results so much below the best are told in words, not drawn
+FEW = 10  # points whose names are written in full
+WIDEST = 44  # letters of an entry in a legend of three columns
+DPI = 130
+LEVEL: dict[str, Any] = {"color": GREY, "lw": 0.9, "ls": (0, (4, 4))}
+HOLLOW: dict[str, Any] = {"color": "white", "mec": GREY, "mew": 1.2, "ms": 5.5}
+_UNITS = {"bytes": "weights", "latency": "latency of one window, median"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is drawn: everything that the picture's numbers depend on.
+
+    Args:
+        dataset: id.
+        by: ``"bytes"`` or ``"latency"``.
+        metric: ``"accuracy"`` or ``"macro_f1"``.
+        rows: ours; those without a number are left out.
+        published: of others, in the same metric.
+    """
+
+    dataset: str
+    by: str
+    metric: str
+    rows: Sequence[Row]
+    published: Sequence[Published]
+
+    @property
+    def points(self) -> list[Row]:
+        """Those of ours that have both numbers."""
+        return [row for row in self.rows if row.value is not None and row.cost(self.by) is not None]
+
+    @property
+    def variant(self) -> str:
+        """Our data in a few words."""
+        variants = {short(row.variant) for row in self.points if row.variant}
+        return " and ".join(sorted(variants)) or self.dataset
+
+    @property
+    def floor(self) -> float:
+        """What lies below is not drawn."""
+        values = [row.value or 0.0 for row in self.points]
+        best = max([*values, *(other.value for other in self.published)])
+        return min([*values, best - BELOW])
+
+    def cost(self, other: Published) -> float | None:
+        """The size or latency of a published result."""
+        return other.bytes if self.by == "bytes" else other.latency_us
+
+    @property
+    def elsewhere(self) -> list[Published]:
+        """Published results with a size, or latency, that are drawn as points."""
+        return [one for one in self.published if self.cost(one) is not None and one.value >= self.floor]
+
+    @property
+    def levels(self) -> list[Published]:
+        """Published results without a size, drawn as lines; beside latencies they say nothing."""
+        if self.by != "bytes":
+            return []
+        return [one for one in self.published if one.bytes is None and one.value >= self.floor]
+
+    @property
+    def hidden(self) -> list[Published]:
+        """Published results that are too far below."""
+        return [one for one in self.published if self.cost(one) is not None and one.value < self.floor]
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything drawn, as JSON: by this two pictures are compared."""
+        return {
+            "title": title(self),
+            "caption": caption(self),
+            "points": [[row.name, row.cost(self.by), row.value, row.on_front] for row in self.points],
+            "published": [[one.model, self.cost(one), one.value] for one in (*self.elsewhere, *self.levels)],
+        }
+
+
+def short(variant: str | None) -> str:
+    """A variant up to its first stop: "HAPT windows"."""
+    text = (variant or "").replace(";", ":").replace(",", ":").partition(":")[0]
+    return text if len(text) <= 48 else text[:45].rstrip() + "..."
+
+
+def title(scene: Scene) -> str:
+    """Above the picture."""
+    against = "bytes of weights" if scene.by == "bytes" else "latency"
+    name = NAMES[scene.metric]
+    return f"{scene.dataset}: test {name} against {against}"
+
+
+def caption(scene: Scene) -> str:
+    """What must be said beside the numbers."""
+    parts = [f"fastzoo: {scene.variant}, official test split."]
+    if variants := sorted({one.variant for one in (*scene.elsewhere, *scene.levels)}):
+        parts.append(f"Published by others: {'; '.join(variants)}. Where the data differ, compare with care.")
+    if scene.by == "bytes":
+        parts.append("fastzoo counts dense weights: int8 with their scales, biases in fp32; not the graph around them.")
+        if counted := sorted({one.counted for one in scene.elsewhere if one.counted}):
+            parts.append(f"Others count: {'; '.join(counted)}.")
+        if scene.levels:
+            parts.append("Dashed: no bytes were published.")
+    else:
+        parts.append(f"fastzoo: one thread, {'; '.join(sorted({row.machine or '' for row in scene.points}))}.")
+        if devices := sorted({one.device for one in scene.elsewhere if one.device}):
+            parts.append(f"Others: {'; '.join(devices)}.")
+    if scene.hidden:
+        names = ", ".join(f"{one.model} {_percent(one.value)}" for one in scene.hidden)
+        parts.append(f"Below the picture: {names}.")
+    if sources := sorted({one.source.partition(", table")[0] for one in (*scene.elsewhere, *scene.levels)}):
+        parts.append(f"Sources: {'; '.join(sources)}.")
+    return " ".join(parts)
+
+
+def draw(scene: Scene, kind: str = "png") -> bytes:
+    """The picture; a PNG carries :meth:`Scene.numbers` as its text ``fastzoo``.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure_type = require("matplotlib.figure", extra="train", purpose="drawing a comparison").Figure
+    lines = textwrap.wrap(_plain(caption(scene)), 138)
+    entries = _legend(scene)
+    columns = 3 if max(len(str(entry.get_label())) for entry in entries) <= WIDEST else 2
+    words, rows = 0.15 * len(lines), math.ceil(len(entries) / columns)
+    low = 0.75 + 0.19 * rows + words
+    height = 4.9 + low
+    figure: Figure = figure_type(figsize=(9, height))
+    axes = figure.add_axes((0.085, low / height, 0.895, (height - low - 0.42) / height))
+    figure.text(0.015, 0.09 / height, "\n".join(lines), fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
+    figure.legend(
+        handles=entries, ncols=columns, fontsize=8, frameon=False, loc="lower left", labelcolor=INK,
+        bbox_to_anchor=(0.01, (0.16 + words) / height), handlelength=1.6, columnspacing=1.4, borderpad=0,
+        borderaxespad=0,
+    )  # fmt: skip
+    axes.set_title(_plain(title(scene)), fontsize=12, loc="left", color=INK)
+    _axes(axes, scene)
+    _Labels(figure, axes, _marks(axes, scene)).place(_texts(scene))
+    content = io.BytesIO()
+    metadata = {"fastzoo": json.dumps(scene.numbers(), sort_keys=True)} if kind == "png" else None
+    figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    return content.getvalue()
+
+
+def _axes(axes: Axes, scene: Scene) -> None:
+    """Limits, ticks and names."""
+    costs = [row.cost(scene.by) or 1.0 for row in scene.points] + [scene.cost(one) or 1.0 for one in scene.elsewhere]
+    values = [row.value or 0.0 for row in scene.points] + [one.value for one in (*scene.elsewhere, *scene.levels)]
+    low, high = min(costs), max(costs)
+    span = max(math.log10(high / low), 0.5)
+    axes.set_xscale("log")
+    axes.set_xlim(low / 10 ** (0.12 * span), high * 10 ** (0.14 * span))
+    bottom, top = 100 * min(values), 100 * max(values)
+    room = max(top - bottom, 1.0)
+    axes.set_ylim(bottom - 0.09 * room, min(top + 0.09 * room, max(top + 0.03 * room, 100.2)))
+    left, right = axes.get_xlim()
+    for digits in ((1, 2, 5), (1, 2, 3, 4, 5, 6, 8)):
+        ticks = [digit * 10**e for e in range(10) for digit in digits if left <= digit * 10**e <= right]
+        if len(ticks) > 3:
+            break
+    axes.set_xticks(ticks)
+    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter(lambda value, _: _amount(value, scene.by))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+    axes.set_xlabel(_UNITS[scene.by], color=INK)
+    axes.set_ylabel(f"test {NAMES[scene.metric]}", color=INK)
+    axes.grid(color="#e6e9ed", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)
+
+
+def _marks(axes: Axes, scene: Scene) -> list[Segment]:
+    """Draw points, front and levels; the lines among them, which text should not cross."""
+    left, right = axes.get_xlim()
+    segments: list[Segment] = []
+    front = [(row.cost(scene.by) or 0.0, 100 * (row.value or 0)) for row in scene.points if row.on_front]
+    if front:
+        axes.step(
+            *zip(*front, (right, front[-1][1]), strict=True), where="post", color=INK, lw=1.2, alpha=0.5, zorder=2
+        )
+        for (x0, y0), (x1, y1) in itertools.pairwise([*front, (right, front[-1][1])]):
+            segments += [((x0, y0), (x1, y0)), ((x1, y0), (x1, y1))]
+    for one in scene.levels:
+        axes.axhline(100 * one.value, **LEVEL, alpha=0.7, zorder=1)
+        segments.append(((left, 100 * one.value), (right, 100 * one.value)))
+    kinds = _kinds(scene)
+    for one in scene.elsewhere:
+        axes.plot(scene.cost(one) or 0, 100 * one.value, **HOLLOW, marker=kinds[_kind(one, scene.by)], zorder=3)
+    for row in scene.points:
+        size: dict[str, Any] = {"ms": 9, "mec": INK} if row.on_front else {"ms": 7, "mec": "white"}
+        axes.plot(row.cost(scene.by) or 0, 100 * (row.value or 0), **_style(row.cell, row.precision), **size, zorder=4)
+    return segments
+
+
+def _legend(scene: Scene) -> list[Line2D]:
+    """What marks, colours and lines mean, each with the data behind it."""
+    from matplotlib.lines import Line2D
+
+    entries = [
+        Line2D([], [], **_style(cell, precision), ms=7, mec="white", ls="", label=_plain(f"{cell} {precision}"))
+        for cell, precision in sorted({(row.cell, row.precision) for row in scene.points}, reverse=True)
+    ]
+    for entry in entries:
+        entry.set_label(f"fastzoo {entry.get_label()}, {_plain(scene.variant)}")
+    if any(row.on_front for row in scene.points):
+        entries.append(Line2D([], [], color=INK, alpha=0.5, lw=1.2, label="fastzoo: none better at no more cost"))
+    for kind, marker in _kinds(scene).items():
+        entries.append(Line2D([], [], **HOLLOW, marker=marker, ls="", label=_plain(f"published: {kind}")))
+    for kind in sorted({short(one.variant) for one in scene.levels}):
+        entries.append(Line2D([], [], **LEVEL, label=_plain(f"published: {kind}")))
+    return entries
+
+
+def _style(cell: str, precision: str) -> dict[str, Any]:
+    return {"color": COLOURS.get(cell, OTHER_COLOUR), "marker": MARKERS.get(precision, "o")}
+
+
+def _kinds(scene: Scene) -> dict[str, str]:
+    """The marker of each kind of published result."""
+    kinds = dict.fromkeys(_kind(one, scene.by) for one in scene.elsewhere)
+    return dict(zip(kinds, "D^vP*" * len(kinds), strict=False))
+
+
+def _kind(one: Published, by: str) -> str:
+    """How a published point is called in the legend."""
+    return short(one.variant) if by == "bytes" else f"{short(one.variant)}, on {one.device}"
+
+
+def _texts(scene: Scene) -> list[Text]:
+    """Labels, the most important first; that of a line has no x."""
+    own = sorted(scene.points, key=lambda row: not row.on_front)
+    found = [
+        Text(row.cost(scene.by), 100 * (row.value or 0), _name(row, scene), {"color": INK, "fontsize": 8.5})
+        for row in own
+    ]
+    for one in scene.elsewhere:
+        weight = "bold" if one.model == "FastGRNN" else "normal"
+        found.append(
+            Text(scene.cost(one), 100 * one.value, one.model, {"color": GREY, "fontsize": 7.5, "fontweight": weight})
+        )
+    for one in scene.levels:
+        size = f" ({one.parameters / 1000:.3g} k parameters)" if one.parameters else ""
+        words = f"{one.model} {_percent(one.value)}{size}"
+        found.append(Text(None, 100 * one.value, words, {"color": GREY, "fontsize": 7.5}))
+    return found
+
+
+def _name(row: Row, scene: Scene) -> str:
+    """Its name; among many without that of the data set, which stands in the title."""
+    return row.name if len(scene.points) <= FEW else row.name.replace(f"-{scene.dataset}", "", 1)
+
+
+class Text(NamedTuple):
+    """A label and the point that it belongs to; no x: it belongs to a line from left to right."""
+
+    x: float | None
+    y: float
+    words: str
+    style: Mapping[str, Any]
+
+
+class _Labels:
+    """Puts text beside points so that it covers neither other text nor points, and crosses few lines."""
+
+    def __init__(self, figure: Figure, axes: Axes, segments: Sequence[Segment]) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        figure.set_dpi(DPI)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
+        self.axes, self.renderer = axes, canvas.get_renderer()
+        self.frame: Bbox = axes.get_window_extent(self.renderer)
+        self.taken: list[Bbox] = []
+        self.lines = [self._box(*self._pixels(*start), *self._pixels(*end)) for start, end in segments]
+
+    def _pixels(self, x: float, y: float) -> tuple[float, float]:
+        px, py = self.axes.transData.transform((x, y))
+        return float(px), float(py)
+
+    @staticmethod
+    def _box(x0: float, y0: float, x1: float, y1: float) -> Bbox:
+        from matplotlib.transforms import Bbox
+
+        return Bbox.from_extents(min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1)
+
+    def place(self, texts: Sequence[Text]) -> None:
+        """Each at the best of the places around its point; where none is free, the point goes without a name."""
+        points = [self._pixels(text.x, text.y) for text in texts if text.x is not None]
+        dots = [self._box(px - 7, py - 7, px + 7, py + 7) for px, py in points]
+        for x, y, words, style in texts:
+            text = self.axes.text(0, 0, _plain(words), transform=None, va="center", ha="center", zorder=5, **style)
+            box = text.get_window_extent(self.renderer)
+            px, py = self._pixels(self.axes.get_xlim()[0] if x is None else x, y)
+            places = _beside_line if x is None else _around
+            free: list[tuple[int, int, Bbox, bool]] = []
+            for order, (cx, cy, far) in enumerate(places(px, py, box.width, box.height, self.frame)):
+                half, rise = box.width / 2, box.height / 2
+                there = self._box(cx - half, cy - rise, cx + half, cy + rise)
+                inside = self.frame.contains(there.x0, there.y0) and self.frame.contains(there.x1, there.y1)
+                if inside and not any(there.overlaps(other) for other in (*self.taken, *dots)):
+                    crossed = sum(there.overlaps(line) for line in self.lines)
+                    free.append((order + 9 * crossed, order, there, far))
+            if not free:
+                text.remove()
+                continue
+            _, _, there, far = min(free, key=lambda place: place[:2])
+            text.set_position(((there.x0 + there.x1) / 2, (there.y0 + there.y1) / 2))
+            self.taken.append(there.padded(2))
+            if far:
+                self._leader(px, py, there)
+
+    def _leader(self, px: float, py: float, box: Bbox) -> None:
+        """A thin line from a point to a name that stands away from it."""
+        nearest = min(max(px, box.x0), box.x1), min(max(py, box.y0), box.y1)
+        (x0, y0), (x1, y1) = self.axes.transData.inverted().transform([(px, py), nearest])
+        self.axes.plot([x0, x1], [y0, y1], color=GREY, lw=0.6, zorder=2.5)
+
+
+def _around(px: float, py: float, width: float, height: float, frame: Bbox) -> Iterator[tuple[float, float, bool]]:
+    """Centres of a text around a point: right, above, below, left, then further and further away; whether it is far."""
+    for ring, gap in enumerate((11.0, 24.0, 42.0, 66.0, 96.0)):
+        for dx, dy in ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+            aside = gap if dy == 0 else gap / 2
+            yield px + dx * (aside + width / 2), py + dy * (gap + height / 2), ring > 0
+
+
+def _beside_line(px: float, py: float, width: float, height: float, frame: Bbox) -> Iterator[tuple[float, float, bool]]:
+    """Centres of a text above or below a horizontal line, from the left end on."""
+    for step in range(11):
+        for side in (1, -1):
+            yield frame.x0 + 6 + step * frame.width / 12 + width / 2, py + side * (height / 2 + 4), False
+
+
+def _amount(value: float, by: str) -> str:
+    if by == "latency":
+        return f"{value / 1000:g} ms" if value >= 1000 else f"{value:g} us"
+    return f"{value / 1000:g} kB" if value >= 1000 else f"{value:g} B"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _plain(text: str) -> str:
+    """Text in which matplotlib finds no formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,209 @@
+"""``fastzoo compare``: the models of a data set side by side, the front, what others published, a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from runtime import toy
+
+from fastzoo import _scatter, bundle, compare
+from fastzoo.compare import Row
+from fastzoo.data import literature
+
+from .shell import good, message_of, run
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two more bundles, of the data set `toy`, in a registry of the user's."""
+    monkeypatch.setenv("FASTZOO_REGISTRY", str(tmp_path / "registry"))
+    for name, bytes_, accuracy in (("gru-toy", 300, 0.9), ("gru-toy-big", 900, 0.8)):
+        folder = toy.make(tmp_path / name, name)
+        made = bundle.read(folder)
+        precisions = {
+            p: bundle.Precision(
+                bytes_ * (4 if p == "fp32" else 1),
+                {
+                    layout: dataclasses.replace(file, metrics=dataclasses.replace(file.metrics, accuracy=accuracy))
+                    for layout, file in precision.layouts.items()
+                    if file.metrics
+                },
+            )
+            for p, precision in made.precisions.items()
+        }
+        bundle.write(dataclasses.replace(made, precisions=precisions), folder)
+        good("register", folder)
+    return tmp_path
+
+
+def row(name: str, bytes_: int, value: float | None, latency: float | None = 100.0, variant: str = "made up") -> Row:
+    return Row(name, f"models/{name}", "gru", "int8", value, bytes_, bytes_ + 99, "fused", latency, "a board", variant)
+
+
+def test_the_front_is_what_no_cheaper_model_equals() -> None:
+    rows = [row("d", 400, 0.95), row("a", 100, 0.9), row("b", 200, 0.9), row("c", 300, 0.8), row("e", 50, None)]
+    found = compare.marked(rows, "bytes")
+    assert [one.name for one in found] == ["a", "b", "c", "d", "e"]
+    assert [one.name for one in found if one.on_front] == ["a", "d"]
+
+
+def test_by_latency_another_front_and_those_without_a_number_last() -> None:
+    rows = [row("a", 100, 0.9, 50.0), row("b", 50, 0.99, 80.0), row("c", 10, 0.8, 60.0), row("d", 10, 0.99, None)]
+    found = compare.marked(rows, "latency")
+    assert [(one.name, one.on_front) for one in found] == [("a", True), ("c", False), ("b", True), ("d", False)]
+
+
+def test_the_table_names_models_front_variant_and_machine(zoo: Path) -> None:
+    text = good("compare", "--data", "toy")
+    lines = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line.startswith("gru-toy")]
+    assert [line[0] for line in lines] == ["gru-toy-int8", "gru-toy-big-int8", "gru-toy-fp32", "gru-toy-big-fp32"]
+    assert lines[0][:5] == ["gru-toy-int8", "*", "gru", "90.0 %", "0.3 kB"]
+    assert [line[0] for line in lines if line[1] == "*"] == ["gru-toy-int8"]
+    assert "fastzoo: made up" in text
+    assert "a board, onnxruntime 1.16" in text
+
+
+def test_json_holds_the_same(zoo: Path) -> None:
+    found = json.loads(good("compare", "--data", "toy", "--by", "latency", "--pattern", "*-int8", "--json"))
+    assert (found["dataset"], found["by"], found["metric"]) == ("toy", "latency", "accuracy")
+    assert [model["name"] for model in found["models"]] == ["gru-toy-int8", "gru-toy-big-int8"]
+    assert found["models"][0] | {"on_front": True, "value": 0.9, "bytes": 300} == found["models"][0]
+    assert found["published"] == []
+
+
+def test_the_papers_numbers_stand_beside_with_their_data_and_source(zoo: Path) -> None:
+    text = good("compare", "--data", "har")
+    assert "HAPT windows" in text
+    assert "UCI HAR windows, 6 classes, 9 channels" in text
+    assert "Shallow RNN" in text
+
+
+def test_a_picture_is_drawn_in_each_format(zoo: Path) -> None:
+    for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
+        picture = zoo / f"toy{suffix}"
+        assert f"drawn: {picture}" in good("compare", "--data", "toy", "--out", picture)
+        assert picture.read_bytes().startswith(start)
+
+
+def test_of_several_data_sets_one_must_be_named(zoo: Path) -> None:
+    assert "There are models of" in message_of("compare")
+    assert "toy" in message_of("compare")
+    assert "no model of the data set 'tyo'" in message_of("compare", "--data", "tyo")
+    assert "unknown cost 'price'" in message_of("compare", "--data", "toy", "--by", "price")
+    assert "unknown metric" in message_of("compare", "--data", "toy", "--metric", "beauty")
+
+
+def test_where_the_picture_cannot_go_is_said_before_the_work(zoo: Path) -> None:
+    assert "must end in .png" in message_of("compare", "--data", "toy", "--out", zoo / "toy.gif")
+    assert "there is no folder" in message_of("compare", "--data", "toy", "--out", zoo / "no" / "toy.png")
+
+
+def test_unlike_models_are_warned_about(zoo: Path) -> None:
+    folder = toy.make(zoo / "other", "gru-other")
+    made = bundle.read(folder)
+    assert made.dataset is not None
+    assert made.measured_on is not None
+    other = dataclasses.replace(
+        made,
+        dataset=dataclasses.replace(made.dataset, variant="made up differently"),
+        measured_on=dataclasses.replace(made.measured_on, board="another board"),
+    )
+    bundle.write(other, folder)
+    good("register", folder)
+    output = run("compare", "--data", "toy", "--by", "latency").output
+    assert "warning: latencies come from 2 machines" in output
+    assert "warning: the models were measured on 2 variants" in output
+
+
+@pytest.mark.parametrize("dataset", literature.RESULTS)
+def test_every_published_number_names_its_data_and_source(dataset: str) -> None:
+    for one in literature.RESULTS[dataset]:
+        assert 0.5 < one.value < 1
+        assert one.variant
+        assert one.source
+        assert (one.bytes is None) == (one.counted is None), one
+        assert (one.latency_us is None) == (one.device is None), one
+        assert one.bytes is None or 500 < one.bytes < 2_000_000
+
+
+def test_the_papers_compressed_models_are_as_the_paper_says() -> None:
+    found = {
+        dataset: (one.value, one.bytes)
+        for dataset in literature.RESULTS
+        for one in literature.published(dataset)
+        if one.model == "FastGRNN"
+    }
+    assert found == {
+        "har2": (0.9559, 3072),
+        "dsa19": (0.8373, 3328),
+        "mnist": (0.9820, 6144),
+        "kws12": (0.9210, 5632),
+    }
+
+
+def scene(rows: list[Row], dataset: str = "har2", by: str = "bytes") -> _scatter.Scene:
+    return _scatter.Scene(dataset, by, "accuracy", compare.marked(rows, by), literature.published(dataset))
+
+
+def test_the_caption_says_whose_data_the_points_are_from() -> None:
+    shown = scene([row("a", 3000, 0.98, variant="HAPT windows: raw 50 Hz")])
+    words = _scatter.caption(shown)
+    assert "fastzoo: HAPT windows" in words
+    assert "UCI HAR windows, 2 groups" in words
+    assert "a byte for the value and one for the index" in words
+    labels = [str(entry.get_label()) for entry in _scatter._legend(shown)]
+    assert "fastzoo gru int8, HAPT windows" in labels
+    assert "published: UCI HAR windows" in labels
+
+
+def test_what_lies_far_below_is_told_in_words() -> None:
+    shown = scene([row("a", 3000, 0.99)])
+    assert "RNN" not in [one.model for one in scene([row("a", 3000, 0.995)], "kws12").elsewhere]
+    assert "RNN 73.2 %" in _scatter.caption(scene([row("a", 3000, 0.97)], "kws12"))
+    assert shown.hidden == []
+
+
+def test_beside_latencies_stand_only_published_latencies() -> None:
+    shown = scene([row("a", 3000, 0.98)], by="latency")
+    assert [(one.model, one.latency_us) for one in shown.elsewhere] == [("FastGRNN", 1800)]
+    assert shown.levels == []
+    assert "Raspberry Pi 3" in _scatter.caption(shown)
+
+
+def test_names_in_a_crowd_do_not_cover_each_other() -> None:
+    from matplotlib.figure import Figure
+
+    rows = [row(f"gru-har2-{i}", 3000 + 40 * i, 0.95 + 0.001 * (i % 5)) for i in range(25)]
+    shown = scene(rows)
+    figure = Figure(figsize=(9, 6))
+    axes = figure.add_subplot()
+    _scatter._axes(axes, shown)
+    labels = _scatter._Labels(figure, axes, _scatter._marks(axes, shown))
+    before = set(axes.texts)
+    labels.place(_scatter._texts(shown))
+    boxes = [text.get_window_extent(labels.renderer) for text in axes.texts if text not in before]
+    assert len(boxes) > 15
+    assert not [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes) if i < j and a.overlaps(b)]
+
+
+def test_an_error_of_ours_where_nothing_can_be_drawn(zoo: Path, tmp_path: Path) -> None:
+    folder = toy.make(tmp_path / "bare", "gru-bare")
+    made = bundle.read(folder)
+    precisions = {
+        p: dataclasses.replace(
+            precision,
+            layouts={name: dataclasses.replace(file, metrics=None) for name, file in precision.layouts.items()},
+        )
+        for p, precision in made.precisions.items()
+    }
+    bare = dataclasses.replace(made, precisions=precisions, dataset=bundle.DatasetRecord("bare"))
+    bundle.write(bare, folder)
+    good("register", folder)
+    assert "nothing to draw" in message_of("compare", "--data", "bare", "--out", tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
