@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -59,6 +61,24 @@ class Scheme:
         else:
             what = f"recurrence in integers, {form} QDQ, state 8 bits"
         return f"{what} ({self.method}; weights symmetric {scales}); other weights int8, arithmetic fp32"
+
+    @classmethod
+    def read(cls, text: str) -> Scheme | None:
+        """The scheme that a bundle's record of a file names; None for "none", a file in fp32.
+
+        Raises:
+            ExportError: no scheme of this version reads so.
+        """
+        if text == "none":
+            return None
+        percentile = re.search(r"percentile ([0-9.e-]+)[;)]", text)
+        method = Method(float(percentile[1])) if percentile else Method()
+        both = (False, True)
+        for kind, per_channel, is_signed in itertools.product((WEIGHTS, PRODUCTS, INTEGERS), both, both):
+            scheme = cls(kind, method, per_channel, is_signed)
+            if str(scheme) == text:
+                return scheme
+        raise ExportError(f"this version of fastzoo makes no file with the quantization {text!r}; export it again")
 
 
 @dataclass(frozen=True)

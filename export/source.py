@@ -142,6 +142,16 @@ def _common_frontend(dataset: Dataset, trained: FrontEnd | None) -> FrontEnd | N
 
 def _from_bundle(folder: Path, dataset: Dataset | str | None) -> Source:
     """A bundle's own weights, to be written in other layouts."""
+    return with_data(of_bundle(folder), folder, dataset)
+
+
+def of_bundle(folder: Path) -> Source:
+    """A bundle's own weights, without its data set.
+
+    Raises:
+        BundleError: the bundle is faulty, or its weights are not what it says.
+        ExportError: the network cannot be built again from what the bundle says.
+    """
     made = bundles.read(folder)
     try:
         tensors = safetensors.torch.load(bundles.read_file(folder, made.weights))
@@ -155,24 +165,29 @@ def _from_bundle(folder: Path, dataset: Dataset | str | None) -> Source:
         raise ExportError(
             f"the network of the bundle {folder} cannot be built again ({error}): export its checkpoint or module"
         ) from error
-    settings = (made.training or {}).get("settings", {})
-    trained_on = made.dataset
-    found, data_sha256 = _data_set(
-        dataset, folder, trained_on.id if trained_on else None, trained_on.sha256 if trained_on else None, settings
-    )
     about = {"name": made.name, "version": made.version, "summary": made.summary}
     return Source(
         net.eval(),
         Contract(made.name, made.labels, made.input.channels, made.input.rate, made.frontend),
         made.input.steps,
-        found,
-        made.training,
-        (made.environment or {}).get("training"),
-        data_sha256,
-        settings.get("seed"),
+        training=made.training,
+        environment=(made.environment or {}).get("training"),
+        seed=(made.training or {}).get("settings", {}).get("seed"),
         bundle={**about, "weights_licence": made.licences.weights},
         seeds=made.seeds,
-    )  # fmt: skip
+    )
+
+
+def with_data(source: Source, folder: Path, dataset: Dataset | str | None = None) -> Source:
+    """The source of a bundle in ``folder`` with the data set that is given, or else the recorded one, if at hand.
+
+    Raises:
+        ExportError: the data set at hand is not the recorded one.
+    """
+    trained_on = bundles.read(folder).dataset
+    id, digest = (trained_on.id, trained_on.sha256) if trained_on else (None, None)
+    found, digest = _data_set(dataset, folder, id, digest, (source.training or {}).get("settings", {}))
+    return replace(source, dataset=found, data_sha256=digest)
 
 
 def _data_set(

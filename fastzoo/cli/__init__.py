@@ -24,6 +24,7 @@ from fastzoo.cli.list_ import list_
 from fastzoo.cli.predict import predict
 from fastzoo.cli.register import register
 from fastzoo.cli.registry import app as registry
+from fastzoo.cli.reproduce import reproduce
 from fastzoo.cli.stream import stream
 from fastzoo.cli.train import train
 
@@ -43,6 +44,7 @@ app.command("compare")(compare)
 app.command("train")(train)
 app.command("export")(export)
 app.command("import-edgeml")(import_edgeml)
+app.command("reproduce")(reproduce)
 app.command("register")(register)
 app.command("fetch")(fetch)
 app.command("demo")(demo)

@@ -133,6 +133,24 @@ class Recipe:
         return self.seeds > 1 or self.folds > 0
 
 
+_PACKAGE = Path(__file__).parent.parent
+
+
+def of_model(name: str) -> Path:
+    """The recipe of a bundle that comes with fastzoo.
+
+    Raises:
+        TrainingError: there is none for it.
+    """
+    folders = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")  # in a wheel; in a checkout
+    found = sorted(next((folder for folder in folders if folder.is_dir()), folders[0]).glob("*.toml"))
+    for path in found:
+        if path.stem == name:
+            return path
+    names = ", ".join(path.stem for path in found)
+    raise TrainingError(f"no recipe of {name!r} comes with fastzoo: give its file. There are {names or 'none'}")
+
+
 BUNDLE_FIELDS = ("name", "version", "summary", "weights_licence")
 
 
