@@ -31,6 +31,7 @@ NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 BELOW = 0.08  # published results so much below the best are told in words, not drawn
 FEW = 10  # points whose names are written in full
 WIDEST = 44  # letters of an entry in a legend of three columns
+DECADES, POINTS = 0.6, 2.0  # the least that the axes span: powers of ten, points of a percentage
 DPI = 130
 LEVEL: dict[str, Any] = {"color": GREY, "lw": 0.9, "ls": (0, (4, 4))}
 HOLLOW: dict[str, Any] = {"color": "white", "mec": GREY, "mew": 1.2, "ms": 5.5}
@@ -175,12 +176,14 @@ def _axes(axes: Axes, scene: Scene) -> None:
     costs = [row.cost(scene.by) or 1.0 for row in scene.points] + [scene.cost(one) or 1.0 for one in scene.elsewhere]
     values = [row.value or 0.0 for row in scene.points] + [one.value for one in (*scene.elsewhere, *scene.levels)]
     low, high = min(costs), max(costs)
-    span = max(math.log10(high / low), 0.5)
+    span = max(math.log10(high / low), DECADES)
+    spare = (span - math.log10(high / low)) / 2
     axes.set_xscale("log")
-    axes.set_xlim(low / 10 ** (0.12 * span), high * 10 ** (0.14 * span))
+    axes.set_xlim(low / 10 ** (0.12 * span + spare), high * 10 ** (0.14 * span + spare))
     bottom, top = 100 * min(values), 100 * max(values)
-    room = max(top - bottom, 1.0)
-    axes.set_ylim(bottom - 0.09 * room, min(top + 0.09 * room, max(top + 0.03 * room, 100.2)))
+    room = max(top - bottom, POINTS)
+    spare = (room - (top - bottom)) / 2
+    axes.set_ylim(bottom - spare - 0.09 * room, min(top + spare + 0.09 * room, max(top + 0.03 * room, 100.2)))
     left, right = axes.get_xlim()
     for digits in ((1, 2, 5), (1, 2, 3, 4, 5, 6, 8)):
         ticks = [digit * 10**e for e in range(10) for digit in digits if left <= digit * 10**e <= right]

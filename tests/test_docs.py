@@ -20,7 +20,7 @@ from fastzoo.data import hapt, synthetic
 from fastzoo.data.prepared import Dataset
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "zoo").glob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:

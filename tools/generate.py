@@ -1,8 +1,9 @@
-"""Rewrite what is generated from the bundles in fastzoo/models: zoo_registry.json and the README's table of models.
+"""Rewrite what is generated from the bundles in fastzoo/models: zoo_registry.json, the README's table, docs/zoo.
 
     python tools/generate.py [--check]
 
-``--check`` writes nothing, and exits with status 1 after showing what differs.
+``--check`` writes nothing, and exits with status 1 after showing what differs. Drawing the pictures of docs/zoo needs
+matplotlib, comparing them does not: each carries the numbers that it shows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import cards
 
 from fastzoo import _files, bundle, registry
 from fastzoo._order import natural
@@ -22,22 +25,35 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- models:begin -->", "<!-- models:end -->"
 
 
-def generated(root: Path) -> dict[Path, str]:
-    """The generated files of the checkout ``root``, with the content that they should have.
+class Generated(NamedTuple):
+    """The generated files of a checkout, with the content that they should have."""
+
+    texts: Mapping[Path, str]
+    pictures: Mapping[Path, cards.Picture]
+    surplus: Sequence[Path]  # files that no bundle gives any more
+
+
+def generated(root: Path) -> Generated:
+    """What the checkout ``root`` should hold.
 
     Raises:
         FastzooError: a bundle is faulty or damaged, or the README has no place for the table.
     """
     package = root / "fastzoo"
     folders = sorted(path.parent for path in (package / "models").glob(f"*/{bundle.FILE}"))
-    for folder in folders:
-        bundle.check(bundle.read(folder), folder)
+    contents = [bundle.read(folder) for folder in folders]
+    for content, folder in zip(contents, folders, strict=True):
+        bundle.check(content, folder)
     models = registry.index(folders, package)
     readme = root / "README.md"
-    return {
+    pages, pictures = cards.cards(contents, models, root)
+    texts = {
         root / registry.FILE: registry.render(models).decode(),
         readme: with_table(readme.read_text(encoding="utf-8"), table(models)),
+        **pages,
     }
+    there = [*(root / cards.PAGES).glob("*.md"), *(root / cards.PICTURES).glob("*.png")]
+    return Generated(texts, pictures, sorted(set(there) - texts.keys() - pictures.keys()))
 
 
 def with_table(text: str, lines: str) -> str:
@@ -108,7 +124,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     stale = False
-    for path, text in files.items():
+    for path, text in files.texts.items():
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         if text == old:
             continue
@@ -117,11 +133,31 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             name = str(path.relative_to(root))
             sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), text.splitlines(True), name, "generated"))
         else:
-            _files.write(path, text.encode())
-            print(f"wrote {path.relative_to(root)}")
+            _write(path, text.encode(), root)
+    for path, picture in files.pictures.items():
+        if path.exists() and cards.shown_by(path.read_bytes()) == picture.text:
+            continue
+        stale = True
+        if check:
+            print(f"{path.relative_to(root)} is missing, or shows other numbers")
+        else:
+            _write(path, picture.draw(), root)
+    for path in files.surplus:
+        stale = True
+        if check:
+            print(f"{path.relative_to(root)} belongs to no model")
+        else:
+            path.unlink()
+            print(f"removed {path.relative_to(root)}")
     if check and stale:
         print("run `python tools/generate.py` and commit the result", file=sys.stderr)
     return int(check and stale)
+
+
+def _write(path: Path, content: bytes, root: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _files.write(path, content)
+    print(f"wrote {path.relative_to(root)}")
 
 
 if __name__ == "__main__":

@@ -157,7 +157,8 @@ def _print(found: Reproduction) -> None:
     console.print(table)
     for note in found.notes:
         console.print(f"note: {note}")
-    if unchecked := [one.file for one in found.files if one.verdict == UNCHECKED]:
+    unchecked = [one.file for one in found.files if one.verdict == UNCHECKED]
+    if unchecked and found.source == "weights":
         _console.warn(f"not checked: {', '.join(unchecked)}")
 
 

@@ -21,7 +21,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from fastzoo import _files, _json
+import fastzoo
+from fastzoo import _files, _json, bench
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.frontend import FrontEnd
@@ -184,11 +185,13 @@ def _weights(folder: Path, record: Mapping[str, str]) -> dict[str, torch.Tensor]
 
 
 def this_environment() -> dict[str, str]:
-    """Versions and machine type that can change the last bits of a result."""
+    """Versions and kind of machine, which can change the last bits of a result."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
         "machine": platform.machine(),
+        "cpu": bench.describe_machine().cpu,
         "threads": str(torch.get_num_threads()),
+        "fastzoo": fastzoo.__version__,
     }

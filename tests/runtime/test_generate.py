@@ -1,16 +1,17 @@
-"""tools/generate.py: the registry and the README follow from the bundles, and --check notices when they do not."""
+"""tools/generate.py: registry, README and cards follow from the bundles, and --check notices when they do not."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from fastzoo import registry
+from fastzoo import bundle, registry
 
 from . import toy
 
@@ -19,8 +20,10 @@ README = "# Zoo\n\n<!-- models:begin -->\nold\n<!-- models:end -->\n\nThe end.\n
 
 
 @pytest.fixture(scope="module")
-def generate(load_tool: Callable[[str], ModuleType]) -> ModuleType:
-    return load_tool("generate")
+def generate(load_tool: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tools")
+        yield load_tool("generate")
 
 
 @pytest.fixture
@@ -83,6 +86,116 @@ def test_damaged_bundles_and_a_readme_without_markers_are_errors(
     (checkout / "README.md").write_text("no markers")
     assert generate.main([], checkout) == 1
     assert "README.md needs the lines <!-- models:begin -->" in capsys.readouterr().err
+
+
+def card(checkout: Path, name: str) -> str:
+    return (checkout / "docs" / "zoo" / f"{name}.md").read_text()
+
+
+def section(page: str, title: str) -> list[str]:
+    """The lines below a heading, up to the next."""
+    lines = page.splitlines()
+    rest = lines[lines.index(f"## {title}") + 1 :]
+    end = next((i for i, line in enumerate(rest) if line.startswith("## ")), len(rest))
+    return [line for line in rest[:end] if line]
+
+
+def test_every_bundle_has_a_card_with_its_numbers(generate: ModuleType, checkout: Path) -> None:
+    folder = toy.make(checkout / "fastzoo" / "models" / "gru-toy")
+    (checkout / "recipes").mkdir()
+    (checkout / "recipes" / "gru-toy.toml").write_text("seeds = 7\n")
+    assert generate.main([], checkout) == 0
+    page = card(checkout, "gru-toy")
+    content = bundle.read(folder)
+    assert page.startswith("# gru-toy\n")
+    assert "| data | `toy`: made up |" in page
+    assert "| channels | acc_x [g], acc_y [g], gyro_z [rad/s] |" in page
+    files = [line for line in section(page, "Files") if line.startswith("| `")]
+    assert files[0] == "| `fp32-fused.onnx` | 40.00 % | 33.33 % | 0.4 kB | 0.8 kB | 20 us | 40 us | 1.5 ms | **auto** |"
+    assert len(files) == 4
+    metrics = content.precisions["int8"].layouts["fused"].metrics
+    assert metrics is not None
+    for label, of in metrics.per_class.items():
+        row = f"| {label} | {100 * of.precision:.1f} % | {100 * of.recall:.1f} % | {100 * of.f1:.1f} % | {of.n} |"
+        assert row in section(page, "Accuracy")
+    assert "Latency: one window at a time in 1 thread, a board, 2 core(s)," in page
+    assert "seeds = 7" in section(page, "Made again")
+    assert "- weights: CC-BY-4.0" in section(page, "Licences")
+    assert 'fastzoo.load("gru-toy-int8")' in page
+    assert "| [gru-toy-int8](gru-toy.md) | 40.00 % |" in card(checkout, "index")
+
+
+def test_pictures_are_compared_by_the_numbers_that_they_show(
+    generate: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.make(checkout / "fastzoo" / "models" / "gru-toy")
+    assert generate.main([], checkout) == 0
+    pictures = checkout / "docs" / "zoo" / "pictures"
+    assert sorted(path.stem for path in pictures.iterdir()) == ["confusion-gru-toy", "latency-toy", "pareto-toy"]
+    shown = json.loads(generate.cards.shown_by((pictures / "confusion-gru-toy.png").read_bytes()))
+    assert shown["labels"] == list(toy.LABELS)
+    assert sum(map(sum, shown["confusion"])) == 5
+    points = json.loads(generate.cards.shown_by((pictures / "pareto-toy.png").read_bytes()))["points"]
+    assert [point[:2] for point in points] == [["gru-toy-int8", 100], ["gru-toy-fp32", 400]]
+
+    other = (pictures / "pareto-toy.png").read_bytes()
+    (pictures / "confusion-gru-toy.png").write_bytes(other)  # a picture, but of other numbers
+    (pictures / "latency-toy.png").unlink()
+    capsys.readouterr()
+    assert generate.main(["--check"], checkout) == 1
+    out = capsys.readouterr().out
+    assert out == "".join(
+        f"docs/zoo/pictures/{name}.png is missing, or shows other numbers\n"
+        for name in ("latency-toy", "confusion-gru-toy")
+    )
+    assert generate.main([], checkout) == 0
+    assert generate.main(["--check"], checkout) == 0
+
+
+def test_the_same_numbers_in_other_pixels_are_the_same(generate: ModuleType, checkout: Path) -> None:
+    from matplotlib.figure import Figure
+
+    toy.make(checkout / "fastzoo" / "models" / "gru-toy")
+    generate.main([], checkout)
+    picture = checkout / "docs" / "zoo" / "pictures" / "pareto-toy.png"
+    before = picture.read_bytes()
+    Figure().savefig(picture, metadata={"fastzoo": generate.cards.shown_by(before)})
+    assert picture.read_bytes() != before
+    assert generate.main(["--check"], checkout) == 0
+
+
+def test_pages_and_pictures_of_models_that_are_gone_go(
+    generate: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = toy.make(checkout / "fastzoo" / "models" / "gru-toy")
+    generate.main([], checkout)
+    shutil.rmtree(folder)
+    capsys.readouterr()
+    assert generate.main(["--check"], checkout) == 1
+    assert "docs/zoo/gru-toy.md belongs to no model" in capsys.readouterr().out
+    assert generate.main([], checkout) == 0
+    left = [path.relative_to(checkout / "docs") for path in (checkout / "docs").rglob("*") if path.is_file()]
+    assert left == [Path("zoo/index.md")]
+    assert "No models yet." in card(checkout, "index")
+
+
+def test_a_bundle_that_says_little_has_a_card_all_the_same(generate: ModuleType, checkout: Path) -> None:
+    folder = toy.make(checkout / "fastzoo" / "models" / "gru-toy", precisions=("fp32",))
+    content = bundle.read(folder)
+    bare = {
+        layout: dataclasses.replace(file, metrics=None, latency=None, verification={})
+        for layout, file in content.precisions["fp32"].layouts.items()
+    }
+    precisions = {"fp32": dataclasses.replace(content.precisions["fp32"], layouts=bare)}
+    bundle.write(
+        dataclasses.replace(content, precisions=precisions, dataset=None, measured_on=None, training=None), folder
+    )
+    assert generate.main([], checkout) == 0
+    page = card(checkout, "gru-toy")
+    assert "## Accuracy" not in page
+    assert "Latency" not in page
+    assert "- [gru-toy](gru-toy.md)" in card(checkout, "index")
+    assert not (checkout / "docs" / "zoo" / "pictures").exists()
 
 
 def test_the_registry_in_the_repository_is_the_generated_one(generate: ModuleType) -> None:
