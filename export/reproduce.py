@@ -348,7 +348,7 @@ def _recipe_notes(content: Bundle, recipe: Recipe, dataset: Dataset) -> tuple[st
     notes = []
     recorded = dict((content.training or {}).get("settings", {}))
     given = _json.plain(asdict(recipe.settings))
-    changed = [key for key in recorded if key in given and key != "seed" and not _agree(recorded[key], given[key])]
+    changed = [key for key in recorded if key in given and key != "seed" and not agree(recorded[key], given[key])]
     if changed:
         notes.append(f"the recipe has another {', '.join(changed)} than the bundle records")
     if content.dataset is not None and content.dataset.sha256 not in (None, dataset.sha256):
@@ -356,8 +356,8 @@ def _recipe_notes(content: Bundle, recipe: Recipe, dataset: Dataset) -> tuple[st
     return tuple(notes)
 
 
-def _agree(recorded: object, given: object) -> bool:
+def agree(recorded: object, given: object) -> bool:
     """Whether settings are the same; such as came later than the record do not count."""
     if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        return all(key in given and _agree(recorded[key], given[key]) for key in recorded)
+        return all(key in given and agree(recorded[key], given[key]) for key in recorded)
     return recorded == given

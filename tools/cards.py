@@ -303,7 +303,7 @@ def _index(
         return "\n".join([*lines, "No models yet.", ""])
     lines += [
         "Every model with its numbers. `fastzoo compare --data ID` prints the tables below and draws the pictures,",
-        "with your own registered models among them.",
+        "with your own registered models among them: [how to read them](../compare.md).",
     ]
     for id in scenes:
         lines += ["", f"## {id}", "", *_of_data_set(id, models, scenes[id])]

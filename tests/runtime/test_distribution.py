@@ -72,7 +72,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_registry_types_and_models(wheel: Path) -> None:
+def test_the_wheel_holds_registry_types_recipes_and_models(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     models = ROOT / "fastzoo" / "models"
     expected = {
@@ -84,8 +84,13 @@ def test_the_wheel_holds_registry_types_and_models(wheel: Path) -> None:
     for path in models.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             expected.add(f"fastzoo/models/{path.relative_to(models).as_posix()}")
+    expected |= {f"fastzoo/recipes/{path.name}" for path in (ROOT / "recipes").glob("*.toml")}
     assert expected - names == set()
     assert [name for name in names if not name.startswith(("fastzoo/", "fastzoo-"))] == []
+
+
+def test_the_wheel_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < 25_000_000
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])

@@ -28,7 +28,19 @@ def test_importing_fastzoo_brings_nothing_but_the_standard_library() -> None:
 
 
 def test_the_runtime_imports_nothing_heavy() -> None:
-    modules = ("bench", "bundle", "cli", "entry", "golden", "metrics", "model", "records", "registry", "samples")
+    modules = (
+        "bench",
+        "bundle",
+        "cli",
+        "compare",
+        "entry",
+        "golden",
+        "metrics",
+        "model",
+        "records",
+        "registry",
+        "samples",
+    )
     assert not imported_by("import " + ", ".join(f"fastzoo.{name}" for name in modules)) & set(HEAVY)
 
 
