@@ -35,7 +35,7 @@ def generated(root: Path) -> dict[Path, str]:
     models = registry.index(folders, package)
     readme = root / "README.md"
     return {
-        root / registry.FILE: registry.render(models).decode(),
+        root / registry.FILE: registry.render(models, registry.read(root / registry.FILE, package).others).decode(),
         readme: with_table(readme.read_text(encoding="utf-8"), table(models)),
     }
 
