@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastzoo import __version__, _sensors, bundle, golden
-from fastzoo._sensors import Meter
+from fastzoo._sensors import Meter, peak_memory
 from fastzoo._session import BACKENDS
 from fastzoo.boards import LARGEST_BATCH, LONGEST_NAME, Conditions, Hardware, Measured, Numbers, Report
 from fastzoo.errors import InputError
@@ -28,12 +28,16 @@ from fastzoo.records import Latency, Machine
 if TYPE_CHECKING:
     from fastzoo.registry import Source
 
+__all__ = [
+    "BATCHES", "board_name", "describe_hardware", "describe_machine", "measure", "measure_all", "peak_memory", "report",
+]  # fmt: skip
+
 log = logging.getLogger("fastzoo")
 
 Floats = npt.NDArray[np.float32]
 
 BATCHES = (1, 8, 64, 256)
-IDLE_S = 1.0
+_IDLE_S = 1.0
 
 _LOADS = 5
 _BLOCK = 20  # runs of one model before the next one's turn: long enough to warm its caches
@@ -173,7 +177,7 @@ def report(
     models = _opened(source, layout, backend)
     x = _windows(models[0])
     meter, before = _sensors.meter(), _sensors.temperature()
-    idle = None if meter is None else _joules(meter, partial(time.sleep, 0.005), IDLE_S)
+    idle = None if meter is None else _joules(meter, partial(time.sleep, 0.005), _IDLE_S)
     progress("single windows")
     times = _microseconds(models, x, repeats, warmup)
     layouts: dict[str, dict[str, Numbers]] = {}

@@ -23,6 +23,11 @@ from fastzoo.errors import FastzooError, InputError, RegistryError
 from fastzoo.hub import places
 from fastzoo.registry import user_places
 
+__all__ = [
+    "SCHEMA", "Added", "Conditions", "Hardware", "Measured", "Numbers", "Report", "Row", "add", "compare",
+    "read_report", "to_dict", "write_report",
+]  # fmt: skip
+
 log = logging.getLogger("fastzoo")
 
 SCHEMA = 1
@@ -167,12 +172,12 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> None:
                 if before.name != report.name or not before.machine.is_like(report.machine):
                     raise RegistryError(f"{path} is the report of another board, {before.name}; give another file")
                 report = replace(report, models={**before.models, **report.models})
-            _files.write(target, _json.render(document(report)).encode() + b"\n")
+            _files.write(target, _json.render(to_dict(report)).encode() + b"\n")
     except OSError as error:
         raise RegistryError(f"cannot write {path}: {error.strerror or error}. Choose a folder of yours") from error
 
 
-def document(report: Report) -> dict[str, Any]:
+def to_dict(report: Report) -> dict[str, Any]:
     """What JSON can hold of a report, models in natural order."""
     plain = _json.plain(report)
     return {
@@ -302,7 +307,7 @@ def _strangers(report: Report, registry: Registry) -> Iterator[str]:
     for name, model in report.models.items():
         entry = registry.models.get(name)
         if entry is None:
-            yield f"it has no model {name:.80}; register the bundle first, or choose its registry with --registry"
+            yield f"it has no model {name!r:.80}; register the bundle first, or choose its registry with --registry"
         elif entry["bundle_sha256"] != model.bundle_sha256:
             yield f"its {name} is another bundle than was measured; measure the one that is registered"
         elif unknown := sorted(model.layouts.keys() - entry["layouts"].keys()):

@@ -48,7 +48,7 @@ def bench(
     if report is not None:
         boards.write_report(made, report)
     if as_json:
-        _console.print_json(boards.document(made))
+        _console.print_json(boards.to_dict(made))
     else:
         _print(made)
 

@@ -15,7 +15,7 @@ import pytest
 
 import fastzoo
 from fastzoo import _files, _sensors, bench, bundle, registry
-from fastzoo._sensors import peak_memory
+from fastzoo.bench import peak_memory
 from fastzoo.boards import Hardware
 from fastzoo.errors import BundleError, InputError
 from fastzoo.model import Model
@@ -50,7 +50,7 @@ def test_a_measurement_shows_what_the_caller_waits_for(pristine: Path, monkeypat
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports that take as little time as they can."""
-    for name, value in {"_PROCESSES": 1, "_THROUGHPUT_S": 0.01, "_ENERGY_S": 0.05, "IDLE_S": 0.05}.items():
+    for name, value in {"_PROCESSES": 1, "_THROUGHPUT_S": 0.01, "_ENERGY_S": 0.05, "_IDLE_S": 0.05}.items():
         monkeypatch.setattr(bench, name, value)
 
 

@@ -229,7 +229,7 @@ def test_a_report_of_another_bundle_model_or_layout_is_refused(zoo: Path, folder
     text = written.read_text()
     for change, message in (
         (lambda d: of(d).update(bundle_sha256="0" * 64), f"its {NAME} is another bundle than was measured"),
-        (lambda d: d.update(models={"other-int8": of(d)}), "it has no model other-int8; register the bundle first"),
+        (lambda d: d.update(models={"other-int8": of(d)}), "it has no model .other-int8.; register the bundle first"),
         (lambda d: of(d)["layouts"].update(scan=of(d)["layouts"]["fused"]), f"its {NAME} has no layout 'scan'"),
     ):
         written.write_text(text)
