@@ -20,6 +20,7 @@ from fastzoo.cli.info import info
 from fastzoo.cli.list_ import list_
 from fastzoo.cli.predict import predict
 from fastzoo.cli.register import register
+from fastzoo.cli.serve import serve
 from fastzoo.cli.train import train
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app.command("train")(train)
 app.command("export")(export)
 app.command("import-edgeml")(import_edgeml)
 app.command("register")(register)
+app.command("serve")(serve)
 app.command("demo")(demo)
 app.add_typer(data, name="data")
 
