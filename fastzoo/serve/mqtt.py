@@ -24,7 +24,7 @@ from fastzoo.stream import Stream
 log = logging.getLogger("fastzoo.serve")
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_WAITING = 1024  # messages that may wait
+_WAITING, _WAITING_BODIES = 1024, 16  # messages that may wait; fewer, if they have more bytes than so many large ones
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between two attempts to connect
 _SILENCE = 300.0  # seconds after which a topic's stream makes room for another
 _TEXT = re.compile(rb"\s*\[[\t\n\r -~]*")  # float32 are hardly ever printable from end to end
@@ -113,12 +113,12 @@ class Bridge:
         while True:
             reached = False
             try:
-                async with self._subscribed() as (client, inbox):
+                async with self._subscribed(_WAITING_BODIES * limits.max_body) as (client, overflow):
                     reached = True
                     log.info("connected to %s, listening to %s", self.url, self.source)
                     with self._told(metrics), _Topics(self, model, streams, limits, metrics, client) as topics:
                         async for message in client.messages:
-                            if inbox.overflowed():
+                            if overflow.overflowed():
                                 log.warning("MQTT messages come faster than they are computed; streams begin anew")
                                 metrics.messages.labels("lost").inc()
                                 topics.reset()
@@ -135,18 +135,30 @@ class Bridge:
             delay = min(2 * delay, _LONGEST_DELAY)
 
     @asynccontextmanager
-    async def _subscribed(self) -> AsyncIterator[tuple[aiomqtt.Client, _Overflow]]:
+    async def _subscribed(self, most: int) -> AsyncIterator[tuple[aiomqtt.Client, _Overflow]]:
+        """A client that hears the chunks, of which so many bytes may wait."""
         overflow = _Overflow()
 
         class Inbox(asyncio.Queue[aiomqtt.Message]):
             """Full, it forgets all: what comes next is what a stream can begin anew with."""
 
+            waiting = 0  # bytes
+
             def put_nowait(self, item: aiomqtt.Message) -> None:
-                if self.qsize() >= _WAITING:
+                if self.qsize() >= _WAITING or self.waiting + _size(item) > most:
                     overflow.happened = True
                     while not self.empty():
                         self.get_nowait()
                 super().put_nowait(item)
+
+            def _put(self, item: aiomqtt.Message) -> None:
+                self.waiting += _size(item)
+                super()._put(item)
+
+            def _get(self) -> aiomqtt.Message:
+                item = super()._get()
+                self.waiting -= _size(item)
+                return item
 
         client = aiomqtt.Client(
             self._broker.host,
@@ -252,6 +264,11 @@ class _Topics:
             self._heard[topic] = _Heard(stream, stack)
         self._heard[topic].last = now
         return self._heard[topic].stream
+
+
+def _size(message: aiomqtt.Message) -> int:
+    payload = message.payload
+    return len(payload) if isinstance(payload, (bytes, bytearray)) else 0
 
 
 def _chunk(payload: object, most: int) -> str | bytes:

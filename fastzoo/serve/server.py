@@ -96,6 +96,21 @@ def _unix(path: str) -> socket.socket:
     return opened
 
 
+def configured(app: Any, limits: Limits) -> uvicorn.Server:
+    """A server for an application, which no socket was given yet."""
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=limits.max_body,
+        limit_concurrency=limits.max_connections,
+        timeout_graceful_shutdown=limits.stop_timeout,
+        log_config=None,  # logs go where those of fastzoo go
+        access_log=False,
+        server_header=False,
+    )
+    return uvicorn.Server(config)
+
+
 def run(app: Any, address: Address, limits: Limits, ready: Callable[[str], object] = lambda where: None) -> None:
     """Serve until SIGTERM or SIGINT; what is under way then is answered, for so long as ``limits`` says.
 
@@ -110,17 +125,7 @@ def run(app: Any, address: Address, limits: Limits, ready: Callable[[str], objec
         KeyboardInterrupt: SIGINT ended it.
     """
     with address.listening() as (opened, where):
-        config = uvicorn.Config(
-            app,
-            ws="websockets-sansio",
-            ws_max_size=limits.max_body,
-            limit_concurrency=limits.max_connections,
-            timeout_graceful_shutdown=limits.stop_timeout,
-            log_config=None,  # logs go where those of fastzoo go
-            access_log=False,
-            server_header=False,
-        )
-        server = uvicorn.Server(config)
+        server = configured(app, limits)
 
         def stop(_: int, __: FrameType | None) -> None:
             server.should_exit = True
