@@ -36,6 +36,9 @@ def serve(
     ] = 0.0,
     max_streams: Annotated[int, typer.Option(help="Open streams.", rich_help_panel=_LIMITS)] = 64,
     max_connections: Annotated[int, typer.Option(help="Open connections.", rich_help_panel=_LIMITS)] = 256,
+    stop_timeout: Annotated[
+        int, typer.Option(help="Seconds for the answers under way when it is stopped.", rich_help_panel=_LIMITS)
+    ] = 10,
     mqtt: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +81,7 @@ def serve(
         raise InputError("--token needs the token in the environment: FASTZOO_TOKEN=... fastzoo serve ...")
     limits = service.Limits(
         max_body=max_body, max_windows=max_windows, max_queue=max_queue, max_batch=max_batch, max_wait=max_wait,
-        max_streams=max_streams, max_connections=max_connections,
+        max_streams=max_streams, max_connections=max_connections, stop_timeout=stop_timeout,
     )  # fmt: skip
     models = [fastzoo.load(name, layout) for name in names]
     bridge = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 
@@ -32,6 +33,8 @@ async def serve(socket: WebSocket, model: Model, streams: Streams) -> None:
         await refuse(socket, str(error), status.WS_1007_INVALID_FRAME_PAYLOAD_DATA)
     except WebSocketDisconnect:
         return
+    except asyncio.CancelledError:  # the service stops, and the client does not read: nobody is left to be told
+        log.info("a client that did not read its results is left behind")
     except Exception:
         log.exception("a stream of %s failed", model.name)
         await refuse(socket, "the service failed; its log says why", status.WS_1011_INTERNAL_ERROR)

@@ -12,7 +12,7 @@ import fastzoo
 
 HEAVY = (
     "torch", "onnx", "onnxruntime", "sklearn", "scipy", "pooch", "safetensors", "pandas", "polars", "numba",
-    "matplotlib", "tensorboardX",
+    "matplotlib", "tensorboardX", "fastapi", "uvicorn", "pydantic", "websockets", "prometheus_client", "aiomqtt",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from tests.runtime import toy
 
 from .running import BINARY, at_once, counted, predict, served, until
 
-LAYOUTS = ("fused", "scan", "unrolled", "step")
+LAYOUTS = ("auto", "fused", "scan", "unrolled", "step")
 
 
 def asking(url: str, model: Model, x: toy.Floats) -> Callable[[], httpx.Response]:
@@ -33,9 +33,9 @@ def test_requests_at_once_are_computed_in_few_batches(model: Model) -> None:
     assert metrics["fastzoo_batch_windows_count gru-toy-fp32"] <= 4
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_company_changes_no_bit_of_an_answer(layout: str) -> None:
-    har = fastzoo.load("fastgrnn-har-int8", layout)
+@pytest.mark.parametrize(("layout", "backend"), [*((layout, "onnxruntime") for layout in LAYOUTS), ("auto", "numpy")])
+def test_company_changes_no_bit_of_an_answer(layout: str, backend: str) -> None:
+    har = fastzoo.load("fastgrnn-har-int8", layout, backend=backend)
     rng = np.random.default_rng(0)
     asked = [rng.normal(size=(count, 128, 6)).astype(np.float32) for count in (1, 1, 2, 3, 7, 16, 20, 1)]
     with served(har, limits=Limits(max_wait=100)) as url:

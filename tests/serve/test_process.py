@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -58,6 +59,38 @@ def test_open_streams_do_not_hold_up_the_end(folder: Path) -> None:
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012  # the service restarts
         assert running.wait(20) == 0
+
+
+def results(url: str) -> float:
+    return counted(url).get("fastzoo_stream_results_total gru-toy-int8", 0)
+
+
+def later(url: str) -> float:
+    time.sleep(0.5)
+    return results(url)
+
+
+def test_a_client_that_reads_nothing_holds_up_the_end_for_so_long_and_no_more(folder: Path) -> None:
+    samples = 40_000
+    head = (
+        "GET /models/gru-toy-int8/stream?hop=1 HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+    )
+    size = samples * 4 * toy.D
+    with process(f"{folder}", "--stop-timeout", "1") as (running, url), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        client.sendall(head.encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 101 ")
+        client.sendall(b"\x82\xff" + size.to_bytes(8, "big") + bytes(4) + bytes(size))
+        until(lambda: 0 < results(url) == later(url))
+        assert results(url) < samples - toy.T  # what is not read is not computed either
+        stopped = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
+        assert 1 <= time.monotonic() - stopped < 5
+        assert running.stderr is not None
+        assert "Traceback" not in running.stderr.read()
 
 
 def test_ctrl_c_ends_it_as_it_ends_other_commands(folder: Path) -> None:

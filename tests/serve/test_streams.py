@@ -7,6 +7,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import fastzoo
-from fastzoo import events
+from fastzoo import bundle, events
+from fastzoo.audio import LogMel
 from fastzoo.model import Model
 from fastzoo.serve import Limits
 from tests.runtime import toy
@@ -118,6 +121,23 @@ def test_a_shipped_model_with_its_states_staggered() -> None:
         for chunk in np.split(rows, 20):
             client.send(chunk.astype("<f4").tobytes())
         assert received(client, len(results)) == results
+
+
+def test_a_model_that_hears_takes_sound(folder: Path) -> None:
+    bundle.write(replace(bundle.read(folder), frontend=LogMel(rate=2000, hop_ms=20, bands=toy.D, clip_s=0.165)), folder)
+    hearing = Model(folder, "fp32")
+    sound = np.random.default_rng(0).integers(-9000, 9000, 4000).astype(np.int16)
+    floats = sound.astype("<f4") / 32768
+    results = [json.loads(json.dumps(result.to_dict())) for result in hearing.stream(hop=2).push(sound)]
+    with served(hearing) as url:
+        for messages in (
+            [chunk.tobytes() for chunk in np.split(floats, 20)],
+            [json.dumps(chunk.tolist()) for chunk in np.split(floats, 20)],
+        ):
+            with opened(url, "hop=2") as client:
+                for message in messages:
+                    client.send(message)
+                assert received(client, len(results)) == results
 
 
 FAULTS: list[tuple[str | bytes, str]] = [
