@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sys
@@ -171,3 +172,11 @@ def test_what_is_not_installed_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, module, None)
     advice = 'which is not installed. Install it with: pip install "fastzoo[serve]"'
     assert failed(folder) == f"fastzoo serve needs {module}, {advice}"
+
+
+def test_the_example_of_the_help_serves() -> None:
+    text = CliRunner().invoke(app, ["serve", "--help"]).output
+    example = re.search(r"Example: fastzoo serve (.*)", text)
+    assert example
+    with process(*example[1].split()) as (_, url):
+        assert HTTP.get(f"{url}/health").json()["models"] == ["fastgrnn-har-int8"]
