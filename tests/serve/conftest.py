@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from runtime import toy
 
 from fastzoo.model import Model
-from tests.runtime import toy
 
 pytest.importorskip("fastapi")
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import httpx
 import numpy as np
 import pytest
+from runtime import toy
 
 import fastzoo
 from fastzoo.model import Model
 from fastzoo.serve import Limits
-from tests.runtime import toy
 
 from .running import BINARY, at_once, counted, predict, served, until
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from runtime import toy
 
 import fastzoo
 from fastzoo.errors import InputError
 from fastzoo.model import Model
 from fastzoo.serve import Limits, create_app
-from tests.runtime import toy
 
 from .running import BINARY, HTTP, JSON, NPY, counted, predict, served
 

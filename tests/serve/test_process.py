@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from runtime import toy
 from typer.testing import CliRunner
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -20,7 +21,6 @@ import fastzoo
 from fastzoo.cli import app
 from fastzoo.errors import FastzooError
 from fastzoo.model import Model
-from tests.runtime import toy
 
 from .running import BINARY, HTTP, counted, predict, process, until
 

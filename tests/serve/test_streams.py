@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runtime import toy
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -21,7 +22,6 @@ from fastzoo import bundle, events
 from fastzoo.audio import LogMel
 from fastzoo.model import Model
 from fastzoo.serve import Limits
-from tests.runtime import toy
 
 from .running import counted, served, until
 
@@ -35,7 +35,8 @@ def url(model: Model) -> Iterator[str]:
 
 
 def opened(url: str, query: str = "", name: str = "gru-toy-fp32", **options: Any) -> ClientConnection:
-    return connect(f"{url.replace('http', 'ws', 1)}/models/{name}/stream?{query}", **options)
+    client: ClientConnection = connect(f"{url.replace('http', 'ws', 1)}/models/{name}/stream?{query}", **options)
+    return client
 
 
 def signal(samples: int, seed: int = 0) -> toy.Floats:
