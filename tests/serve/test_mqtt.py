@@ -163,13 +163,14 @@ def test_a_faulty_chunk_is_told_and_the_stream_begins_anew(broker: Mosquitto, cl
     rows = signal_of(8)
     with served(model, bridge=bridge(broker), limits=Limits(max_body=1000)) as url:
         until(lambda: connected(url))
-        for faulty, reason in {
+        faults: dict[str | bytes, str] = {
             "[[1, 2]]": "the chunk has the shape [1, 2]",
             "[[1, 2, null]]": "the chunk must hold numbers only",
             "[": "the chunk is not JSON",
             b"\x00" * 7: "7 bytes are no float32 [n, 3]",
             b"\x00" * 1200: "the chunk has 1200 bytes; at most 1000 are taken",
-        }.items():
+        }
+        for faulty, reason in faults.items():
             client.send("in/a", rows[:5].astype("<f4").tobytes())
             client.send("in/a", faulty)
             ((topic, message),) = client.received(1)
@@ -213,7 +214,7 @@ def test_no_window_bridges_what_was_lost_in_a_flood(
             client.client.publish("in/a", chunk.astype("<f4").tobytes())
         until(lambda: counted(url).get("fastzoo_mqtt_messages_total lost", 0) > 0)
         client.send("in/b", rows[: toy.T].astype("<f4").tobytes())
-        found = []
+        found: list[tuple[str, Any]] = []
         while not found or found[-1][0] != "out/in/b":
             found += client.received(1)
     windows = np.lib.stride_tricks.sliding_window_view(rows, toy.T, axis=0).transpose(0, 2, 1)

@@ -35,7 +35,8 @@ def url(model: Model) -> Iterator[str]:
 
 
 def opened(url: str, query: str = "", name: str = "gru-toy-fp32", **options: Any) -> ClientConnection:
-    return connect(f"{url.replace('http', 'ws', 1)}/models/{name}/stream?{query}", **options)
+    client: ClientConnection = connect(f"{url.replace('http', 'ws', 1)}/models/{name}/stream?{query}", **options)
+    return client
 
 
 def signal(samples: int, seed: int = 0) -> toy.Floats:
