@@ -8,9 +8,10 @@ armhf    32-bit ARM as a Raspberry Pi 2's CPU runs it, with Debian's NumPy: ther
 =======  ============================================================================================================
 
 The wheel is built from this checkout, and the board's own pip installs it with what it depends on there. Then, by the
-board's Python: every model and layout on its golden windows, streams in odd chunks, ``fastgrnn-har-int8`` through the
-commands ``list``, ``info``, ``predict`` and ``bench`` (see ``board_check.py``). A line per check; the exit status is 1
-if one fails. Boards lie where the platforms of ``platforms.py`` do, and are set up when they are missing.
+board's Python: every model and layout on its golden windows, streams in odd chunks (see ``board_check.py``),
+``fastgrnn-har-int8`` through the commands ``list``, ``info``, ``predict``, ``stream`` and ``bench``. A line per check;
+the exit status is 1 if one fails. Boards lie where the platforms of ``platforms.py`` do, and are set up when they are
+missing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 from board_check import FP32, NAME
 from platform_setup import BOARDS, Board, PlatformError, execute, prepare, say
 
+import fastzoo
 from fastzoo import boards, bundle, golden, registry
 from fastzoo._json import parse
 from fastzoo.errors import FastzooError
@@ -55,11 +57,11 @@ class Installed(NamedTuple):
         """The board's Python with these arguments."""
         return [*self.board.emulated(self.root), *arguments]
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run it, and wait."""
         return subprocess.run(
             self.command(*arguments), capture_output=True, text=True, errors="replace", check=False,
-            stdin=subprocess.DEVNULL, cwd=self.home, env=self.environment,
+            input=stdin, cwd=self.home, env=self.environment,
         )  # fmt: skip
 
 
@@ -101,9 +103,9 @@ def require(holds: bool, message: str) -> None:
         raise PlatformError(message)
 
 
-def printed(installed: Installed, *arguments: str) -> str:
+def printed(installed: Installed, *arguments: str, stdin: str = "") -> str:
     """What ``fastzoo`` with these arguments prints there; nothing may come on standard error."""
-    done = installed.run("-m", "fastzoo", *arguments)
+    done = installed.run("-m", "fastzoo", *arguments, stdin=stdin)
     wrong = f"`fastzoo {' '.join(arguments)}` ended with {done.returncode}: {done.stderr[-2000:]}"
     require(done.returncode == 0 and not done.stderr, wrong)
     return done.stdout
@@ -144,6 +146,22 @@ def predict(installed: Installed) -> str:
     return f"{len(labels)} windows, layout {answer['layout']}"
 
 
+def stream(installed: Installed) -> str:
+    """``fastzoo stream`` on a pipe of CSV: a line of JSON for each window, with the answers of this machine."""
+    model = fastzoo.load(NAME)
+    signal = np.concatenate(list(golden.read(model.bundle, model.path.parent)["x"][:3]))
+    text = "".join(",".join(map(repr, row)) + "\n" for row in signal.tolist())
+    lines = printed(installed, "stream", NAME, "--json", stdin=text).splitlines()
+    answers, expected = [parse(line.encode()) for line in lines], [one.to_dict() for one in model.stream().push(signal)]
+    require(len(answers) == len(expected), f"{len(answers)} lines, where {len(expected)} windows end")
+    for answer, own in zip(answers, expected, strict=True):
+        same = answer["time"] == own["time"] and answer["label"] == own["label"]
+        require(same, f"it answers {answer['label']} at {answer['time']} s, not {own['label']} at {own['time']} s")
+        pairs = [(answer["probabilities"][label], value) for label, value in own["probabilities"].items()]
+        require(max(abs(a - b) for a, b in pairs) <= FP32, f"probabilities at {own['time']} s differ")
+    return f"{len(lines)} lines"
+
+
 def bench(installed: Installed) -> str:
     """``fastzoo bench`` on the backend that the board has, into a report that this machine's fastzoo reads."""
     done = installed.run("-m", "fastzoo", "bench", NAME, *BENCH, "--report", "report.json")
@@ -167,8 +185,8 @@ def refusal(installed: Installed) -> str:
 
 
 COMMANDS: dict[str, Callable[[Installed], str]] = {
-    "fastzoo list": list_models, "fastzoo info": info, "fastzoo predict": predict, "fastzoo bench": bench,
-    "a wrong name": refusal,
+    "fastzoo list": list_models, "fastzoo info": info, "fastzoo predict": predict, "fastzoo stream": stream,
+    "fastzoo bench": bench, "a wrong name": refusal,
 }  # fmt: skip
 
 

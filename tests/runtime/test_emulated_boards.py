@@ -55,6 +55,15 @@ def test_onnxruntime_is_asked_for_where_it_has_wheels(machine: str, installed: b
     assert [one.name for one in wanted.values() if one.marker] == []
 
 
+def test_the_wheel_has_every_package_of_the_checkout() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    ours = {path.parent.relative_to(ROOT) for path in (ROOT / "fastzoo").rglob("__init__.py")}
+    lies_elsewhere = {
+        Path("fastzoo") / path.parent.relative_to(ROOT) for path in (ROOT / "export").rglob("__init__.py")
+    }
+    assert sorted(listed) == sorted(".".join(path.parts) for path in ours | lies_elsewhere)
+
+
 @pytest.mark.parametrize("layout", ["fused", "scan", "unrolled", "step"])
 def test_the_checks_hold_here(check: ModuleType, layout: str) -> None:
     assert "12 windows" in check.golden_logits(NAME, layout)
