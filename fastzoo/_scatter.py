@@ -120,7 +120,10 @@ def title(scene: Scene) -> str:
 
 def caption(scene: Scene) -> str:
     """What must be said beside the numbers."""
-    parts = [f"fastzoo: {scene.variant}, official test split."]
+    parts = [f"fastzoo: {scene.variant}, test split."]
+    first = scene.points[0]
+    if _name(first, scene) != first.name:
+        parts.append(f"Names leave out the data set: {_name(first, scene)} is {first.name}.")
     if variants := sorted({one.variant for one in (*scene.elsewhere, *scene.levels)}):
         parts.append(f"Published by others: {'; '.join(variants)}. Where the data differ, compare with care.")
     if scene.by == "bytes":
@@ -148,7 +151,7 @@ def draw(scene: Scene, kind: str = "png") -> bytes:
         MissingExtraError: matplotlib is not installed.
     """
     figure_type = require("matplotlib.figure", extra="train", purpose="drawing a comparison").Figure
-    lines = textwrap.wrap(_plain(caption(scene)), 138)
+    lines = textwrap.wrap(_plain(caption(scene)), 152)
     entries = _legend(scene)
     columns = 3 if max(len(str(entry.get_label())) for entry in entries) <= WIDEST else 2
     words, rows = 0.15 * len(lines), math.ceil(len(entries) / columns)

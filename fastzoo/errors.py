@@ -46,6 +46,10 @@ class ExportError(FastzooError):
     """A model cannot be exported, or an exported file did not pass verification."""
 
 
+class ServiceError(FastzooError):
+    """The service cannot start."""
+
+
 class MissingExtraError(FastzooError, ImportError):
     """An optional dependency is not installed."""
 

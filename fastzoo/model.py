@@ -173,6 +173,13 @@ class Model:
             )
         return self._frontend(audio, rate)
 
+    def engine_for(self, count: int) -> Engine:
+        """What computes so many windows at once fastest; opened when it is first needed."""
+        layout = self._many if count >= _MANY else self._layout
+        if layout not in self._engines:
+            self._engines[layout] = self.open(layout)  # two threads at once open it twice, which harms nobody
+        return self._engines[layout]
+
     def logits(self, x: npt.ArrayLike, *, threads: int = 1, progress: bool = False) -> npt.NDArray[np.float32]:
         """The scores before softmax.
 
@@ -191,9 +198,9 @@ class Model:
         if threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
         if len(windows) <= _CHUNK:
-            logits = self._part(windows, 0, self._engine_for(len(windows)))
+            logits = self._part(windows, 0, self.engine_for(len(windows)))
             return logits[0] if single else logits
-        engine = self._engine_for(_CHUNK)
+        engine = self.engine_for(_CHUNK)
         starts = range(0, len(windows), _CHUNK)
         logits = np.empty((len(windows), len(self.labels)), np.float32)
 
@@ -241,13 +248,6 @@ class Model:
         from fastzoo.stream import Stream
 
         return Stream(self, hop, smooth=smooth, events=events, latency_budget=latency_budget, sound=sound)
-
-    def _engine_for(self, count: int) -> Engine:
-        """What computes so many windows at once fastest."""
-        layout = self._many if count >= _MANY else self._layout
-        if layout not in self._engines:
-            self._engines[layout] = self.open(layout)  # two threads at once open it twice, which harms nobody
-        return self._engines[layout]
 
     def _part(self, windows: npt.NDArray[Any], first: int, engine: Engine) -> npt.NDArray[np.float32]:
         """Logits [n, C] of ``windows`` [n, T, D], the first of which is number ``first``."""

@@ -30,8 +30,8 @@ PAGES = Path("docs/api")
 
 MODULES = (
     "fastzoo", "fastzoo.model", "fastzoo.stream", "fastzoo.events", "fastzoo.detection", "fastzoo.registry",
-    "fastzoo.audio", "fastzoo.frontend", "fastzoo.bench", "fastzoo.errors", "fastzoo.nn", "fastzoo.train",
-    "fastzoo.export", "fastzoo.data",
+    "fastzoo.audio", "fastzoo.frontend", "fastzoo.bench", "fastzoo.boards", "fastzoo.errors", "fastzoo.nn",
+    "fastzoo.train", "fastzoo.export", "fastzoo.data",
 )  # fmt: skip
 
 INTRODUCTION = """# Reference

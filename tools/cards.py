@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastzoo import _scatter, compare, data
+from fastzoo import _scatter, boards, compare, data
 from fastzoo._order import natural
 from fastzoo._scatter import Scene
 from fastzoo.bundle import Bundle, LayoutFile, Metrics
@@ -54,13 +54,14 @@ def shown_by(png: bytes) -> str | None:
 
 
 def cards(
-    bundles: Sequence[Bundle], models: Mapping[str, dict[str, Any]], root: Path
+    bundles: Sequence[Bundle], models: Mapping[str, dict[str, Any]], measured: Sequence[boards.Row], root: Path
 ) -> tuple[dict[Path, str], dict[Path, Picture]]:
     """All pages and pictures of the checkout ``root``.
 
     Args:
         bundles: those in the registry.
         models: its entries.
+        measured: what boards reported, of any bundles.
         root: where the recipes are.
     """
     scenes = {id: _scenes(id, models) for id in compare.data_sets(models.values())}
@@ -74,7 +75,9 @@ def cards(
         recipe = root / "recipes" / f"{content.name}.toml"
         text = recipe.read_text(encoding="utf-8") if recipe.is_file() else None
         beside = scenes[content.dataset.id][0] if content.dataset else None
-        pages[root / PAGES / f"{content.name}.md"] = "\n".join(_card(content, beside, text)) + "\n"
+        own = {name: entry for name, entry in models.items() if Path(entry["bundle"]).name == content.name}
+        here = [row for row in measured if row.measured.bundle_sha256 == own.get(row.model, {}).get("bundle_sha256")]
+        pages[root / PAGES / f"{content.name}.md"] = "\n".join(_card(content, beside, here, text)) + "\n"
         if found := _shown(content):
             pictures[root / PICTURES / f"confusion-{content.name}.png"] = _confusion(content, *found)
     return pages, pictures
@@ -94,11 +97,12 @@ def _scenes(id: str, models: Mapping[str, dict[str, Any]]) -> tuple[Scene, Scene
 # One model
 
 
-def _card(content: Bundle, scene: Scene | None, recipe: str | None) -> Iterator[str]:
+def _card(content: Bundle, scene: Scene | None, measured: Sequence[boards.Row], recipe: str | None) -> Iterator[str]:
     yield from (f"# {content.name}", "", MADE, "", f"{content.summary}.", "")
     yield from _table(("", ""), _facts(content))
     yield from _loading(content)
     yield from _files(content)
+    yield from _boards(measured)
     yield from _accuracy(content)
     yield from _seeds(content)
     if scene is not None and scene.points:
@@ -183,6 +187,29 @@ def _files(content: Bundle) -> Iterator[str]:
         yield f"{machine.os}, Python {machine.python}, onnxruntime {machine.onnxruntime}."
     if any(not file.metrics for _, _, file in _all(content)):
         yield from ("", "The layout `step` computes what the others do, a step at a time, for streams.")
+
+
+def _boards(measured: Sequence[boards.Row]) -> Iterator[str]:
+    """Every layout on every board that reported these very files."""
+    if not measured:
+        return
+    yield from ("", "## On boards", "")
+    rows = [
+        [
+            f"{row.board} ({row.machine.cpu})",
+            f"`{row.model}`",
+            f"{row.layout}, {row.backend}",
+            f"{row.numbers.p50_us:.0f} us",
+            f"{row.numbers.p95_us:.0f} us",
+            f"{row.numbers.load_ms:.1f} ms",
+            "" if row.numbers.start_ms is None else f"{row.numbers.start_ms:.0f} ms",
+            "" if row.numbers.peak_rss_bytes is None else f"{row.numbers.peak_rss_bytes / 1e6:.0f} MB",
+        ]
+        for row in measured
+    ]
+    columns = ("board", "model", "layout, backend", "p50", "p95", "load", "start", "memory")
+    yield from _table(columns, rows, right=range(3, 8))
+    yield from ("", "What the columns mean: [boards](../boards.md).")
 
 
 def _accuracy(content: Bundle) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import cards
 
-from fastzoo import _files, bundle, registry
+from fastzoo import _files, boards, bundle, registry
 from fastzoo._order import natural
 from fastzoo.errors import FastzooError
 
@@ -46,9 +46,11 @@ def generated(root: Path) -> Generated:
         bundle.check(content, folder)
     models = registry.index(folders, package)
     readme = root / "README.md"
-    pages, pictures = cards.cards(contents, models, root)
+    others = registry.read(root / registry.FILE, package).others
+    measured = boards.compare(registry=root / registry.FILE, every=True)
+    pages, pictures = cards.cards(contents, models, measured, root)
     texts = {
-        root / registry.FILE: registry.render(models).decode(),
+        root / registry.FILE: registry.render(models, others).decode(),
         readme: with_table(readme.read_text(encoding="utf-8"), table(models)),
         **pages,
     }

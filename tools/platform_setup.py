@@ -180,7 +180,10 @@ class Board(Platform):
             "Dir::Cache": str(folder),
         }
         apt = ["apt-get", "-q", *(f"-o{key}={value}" for key, value in options.items())]
-        execute([*apt, "update"])
+        try:
+            execute([*apt, "update"])
+        except PlatformError as error:  # of rare architectures mirrors have lists half renewed; others may do
+            say(self, f"some of the mirror's lists are left out ({str(error).splitlines()[-1].strip()})")
         execute([*apt, "install", "--yes", "--download-only", *self.packages])
         return sorted(folder.glob("archives/*.deb"))
 
@@ -210,7 +213,7 @@ class Aarch64(Board):
     emulated_cpu = BOARD_CPU
     kernel = BOARD_KERNEL
     tags = tuple(f"{tag}_aarch64" for tag in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"))
-    packages = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
+    packages = ("python3-minimal", "libpython3-stdlib", "python3-pip", "libstdc++6")
 
     def recipe(self) -> dict[str, str]:
         return {"onnxruntime": importlib.metadata.version("onnxruntime"), **super().recipe()}
@@ -238,7 +241,7 @@ class Armhf(Board):
         "CPU implementer\t: 0x41\nCPU architecture: 7\nCPU variant\t: 0x0\nCPU part\t: 0xc07\nCPU revision\t: 5\n\n",
     }
     tags = ("linux_armv7l",)
-    packages = ("python3-minimal", "libpython3-stdlib", "python3-numpy")
+    packages = ("python3-minimal", "libpython3-stdlib", "python3-pip", "python3-numpy")
 
     def complete(self, root: Path) -> None:
         for name in ("blas", "lapack"):  # links that Debian leaves to update-alternatives

@@ -25,6 +25,7 @@ from fastzoo.cli.predict import predict
 from fastzoo.cli.register import register
 from fastzoo.cli.registry import app as registry
 from fastzoo.cli.reproduce import reproduce
+from fastzoo.cli.serve import serve
 from fastzoo.cli.stream import stream
 from fastzoo.cli.train import train
 
@@ -47,6 +48,7 @@ app.command("import-edgeml")(import_edgeml)
 app.command("reproduce")(reproduce)
 app.command("register")(register)
 app.command("fetch")(fetch)
+app.command("serve")(serve)
 app.command("demo")(demo)
 app.add_typer(registry, name="registry")
 app.add_typer(cache, name="cache")

@@ -65,3 +65,8 @@ def kilobytes(value: int | None) -> str:
 def microseconds(value: float | None) -> str:
     """A latency with three digits or more."""
     return "" if value is None else f"{value:.0f} us"
+
+
+def megabytes(value: int | None) -> str:
+    """Bytes as MB of 1000 kB."""
+    return "" if value is None else f"{value / 1e6:.0f} MB"

@@ -39,12 +39,15 @@ class Watch:
         self._news: deque[str] = deque(maxlen=_REMEMBERED)
         self._live = Live(console=Console(), auto_refresh=False, transient=False)
         self._drawn = 0.0
+        self._last: Result | None = None
 
     def __enter__(self) -> Watch:
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._last is not None:
+            self._live.update(self.picture(self._last), refresh=True)
         self._live.stop()
 
     def show(self, found: Result | Gap) -> None:
@@ -55,6 +58,7 @@ class Watch:
         for event in found.events:
             lasted = f" after {event.duration:.2f} s" if event.duration is not None else ""
             self._news.append(f"{event.time:.2f} s  {event.label} {event.kind}s{lasted}")
+        self._last = found
         now = time.monotonic()
         if now - self._drawn >= _REFRESH:
             self._drawn = now

@@ -11,7 +11,7 @@ import typer
 def register(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle's folder.", show_default=False)],
     registry: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="The registry's folder or .json file.", show_default="the first in FASTZOO_REGISTRY"),
     ] = None,
     force: Annotated[

@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 from fastzoo.cli import _console
+from fastzoo.cli._boards import add_board, boards
 
 app = typer.Typer(
     help="Registries of models: folders, servers, repositories on Hugging Face.\n\n"
     "Example: fastzoo registry add https://models.example.com/zoo",
     no_args_is_help=True,
 )
+
+app.command("add-board")(add_board)
+app.command("boards")(boards)
 
 Place = Annotated[
     str,

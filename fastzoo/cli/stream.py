@@ -73,14 +73,13 @@ def stream(
     if watch and as_json:
         raise typer.BadParameter("--watch is for people and --json for programs: give one of them")
     model = fastzoo.load(name, layout)
+    intake = _intake.Intake(model, file, options)
     with ExitStack() as stack:
-        intake = _intake.Intake(model, file, options)
         show: Callable[[Result | Gap], None] = _json_lines if as_json else _text_lines
         if watch:
             from fastzoo.cli._watch import Watch
 
             show = stack.enter_context(Watch(intake.stream, intake.source)).show
-        stack.callback(_summary, intake, as_json)
         with _sigterm_as_ctrl_c():
             try:
                 for found in intake.run():
@@ -89,6 +88,7 @@ def stream(
                 pass
             finally:
                 intake.save()
+    _summary(intake, as_json)
 
 
 @contextmanager

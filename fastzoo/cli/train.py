@@ -45,6 +45,7 @@ RECIPE = {
     "train.schedule": Option(str, "onecycle (the default) or step.", _TRAINING),
     "train.average": Option(float, "Decay of the running average of the weights.", _TRAINING),
     "train.label_smoothing": Option(float, "Share of the target spread over all classes.", _TRAINING),
+    "train.gradient_norm": Option(float, "Largest norm of a step's gradient.", _TRAINING),
     "train.balance": Option(str, "Rare classes count more: loss, sampling or none.", _TRAINING),
     "train.patience": Option(int, "End after so many epochs without a better one.", _TRAINING),
     "train.sparsity.w": Option(

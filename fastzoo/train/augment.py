@@ -95,8 +95,9 @@ class Augmentation:
         frequency_masks: how many runs of neighbouring channels are masked in every sensor of several channels, such as
             the bands of a spectrogram.
         frequency_mask_width: the largest width, in channels.
-        only: patterns of the channels, or sensors, that are scaled, noisy, dropped and masked: ``("mel_*", "gyro")``;
-            () = all. A turn, shift or warp is one of the whole window.
+        only: patterns of the channels, or sensors, that are turned, scaled, noisy, dropped and masked:
+            ``("mel_*", "gyro")``; () = all. Where sensors on several limbs sit askew each in its own way, give one
+            augmentation for each. A shift or warp is one of the whole window.
 
     Raises:
         ValueError: a value has the wrong type or is out of range, all of them in one message.
@@ -161,6 +162,8 @@ class Augmentation:
             turn = random_rotations(len(x), self.rotate, generator).to(x.dtype)  # [N, 3, 3]
             x = x.clone()
             for triple in channels.triples:
+                if fitting is not None and not all(fitting[axis] for axis in triple):
+                    continue
                 first = triple[0]  # neighbours as a slice: the same bits several times faster
                 axes = slice(first, first + 3) if triple == (first, first + 1, first + 2) else list(triple)
                 x[..., axes] = x[..., axes] @ turn

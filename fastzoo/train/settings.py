@@ -27,6 +27,8 @@ class Settings:
         decay_rate: with ``"step"``, the factor of a decay (EdgeML: 0.1).
         average: decay per step of the running average of the weights that is validated and kept; 0 = no averaging.
         label_smoothing: share of the target that is spread evenly over all classes.
+        gradient_norm: the largest norm of a step's gradient; a longer one is shortened to it, so that one bad batch
+            near the peak of the learning rate does not throw the recurrence off.
         balance: rare classes count as much as frequent ones: ``"loss"`` weighs their windows, ``"sampling"`` draws them
             more often; ``"none"``.
         patience: epochs without a better validation accuracy after which training ends; 0 = never. With sparsity they
@@ -56,6 +58,7 @@ class Settings:
     decay_rate: float = 0.1
     average: float = 0.0
     label_smoothing: float = 0.0
+    gradient_norm: float = 1.0
     balance: Literal["none", "loss", "sampling"] = "none"
     patience: int = 0
     sparsity: Sparsity = field(default_factory=Sparsity)
@@ -80,6 +83,7 @@ class Settings:
                 ("decay_rate", is_number(self.decay_rate) and 0 < self.decay_rate <= 1, "a number in (0, 1]"),
                 ("average", is_number(self.average) and 0 <= self.average < 1, "a number in [0, 1)"),
                 ("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1, "in [0, 1)"),
+                ("gradient_norm", is_number(self.gradient_norm) and self.gradient_norm > 0, "a positive number"),
                 ("balance", self.balance in ("none", "loss", "sampling"), "'none', 'loss' or 'sampling'"),
                 ("patience", is_whole(self.patience, 0), "a whole number of at least 0"),
                 ("sparsity", isinstance(self.sparsity, Sparsity), "a Sparsity"),

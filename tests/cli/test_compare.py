@@ -162,6 +162,14 @@ def test_the_caption_says_whose_data_the_points_are_from() -> None:
     assert "published: UCI HAR windows" in labels
 
 
+def test_many_names_are_written_without_the_data_set_and_the_caption_says_so() -> None:
+    many = scene([row(f"gru-har2-{i}k-int8", 1000 * i, 0.9 + i / 1000) for i in range(1, 15)])
+    assert "gru-3k-int8" in [text.words for text in _scatter._texts(many)]
+    assert "gru-1k-int8 is gru-har2-1k-int8." in _scatter.caption(many)
+    few = scene([row("gru-har2-1k-int8", 1000, 0.9)])
+    assert "gru-har2-1k-int8" in [text.words for text in _scatter._texts(few)]
+
+
 def test_what_lies_far_below_is_told_in_words() -> None:
     shown = scene([row("a", 3000, 0.99)])
     assert "RNN" not in [one.model for one in scene([row("a", 3000, 0.995)], "kws12").elsewhere]

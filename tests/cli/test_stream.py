@@ -436,7 +436,9 @@ def test_bytes_that_tell_nothing_need_a_format(tmp_path: Path) -> None:
 
 def test_missing_ports_files_and_terminals_are_named(tmp_path: Path) -> None:
     assert "there is no file" in message_of("stream", MODEL, tmp_path / "nowhere.csv")
-    assert "cannot read /dev/ttyNOWHERE" in message_of("stream", MODEL, "--serial", "/dev/ttyNOWHERE")
+    result = run("stream", MODEL, "--serial", "/dev/ttyNOWHERE")
+    assert "cannot read /dev/ttyNOWHERE" in str(result.exception)
+    assert not result.output, "what was not opened is not said to be empty"
     path = tmp_path / "imu.csv"
     path.write_text("1,2,3,4,5,6\n")
     assert "--watch draws on a terminal" in message_of("stream", MODEL, path, "--watch")

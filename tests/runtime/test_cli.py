@@ -277,13 +277,25 @@ def test_eval_names_the_splits_and_data_sets_there_are(folder: Path, prepared: D
 
 
 def test_bench_compares_layouts(registered: list[str]) -> None:
-    text = output("bench", "gru-toy-int8", "--repeats", "20")
-    assert {line.split()[0] for line in text.splitlines()[2:4]} == {"fused", "unrolled"}
-    assert "onnxruntime" in text.splitlines()[-1]
-    document = parsed("bench", "gru-toy-int8", "--repeats", "20", "--layout", "fused")
-    assert [timing["layout"] for timing in document["layouts"]] == ["fused"]
-    assert document["layouts"][0]["latency"]["p50_us"] > 0
-    assert document["measured_on"]["threads"] == 1
+    quick = ("--repeats", "20", "--batches", "1,16")
+    lines = output("bench", "gru-toy-int8", *quick).splitlines()
+    assert {line.split()[0] for line in lines[2:4]} == {"fused", "unrolled"}
+    assert lines[1].split()[:3] == ["layout", "backend", "file"]
+    assert lines[6].split() == ["layout", "backend", "1", "16"]
+    assert "onnxruntime" in lines[-1]
+    document = parsed("bench", "gru-toy-int8", *quick, "--layout", "fused", "--backend", "all", "--board", "desk")
+    assert document["name"] == "desk"
+    measured = document["models"]["gru-toy-int8"]
+    assert {layout: set(backends) for layout, backends in measured["layouts"].items()} == {
+        "fused": {"onnxruntime", "numpy"}
+    }
+    assert measured["layouts"]["fused"]["numpy"]["throughput"].keys() == {"1", "16"}
+    assert measured["repeats"] == 20
+
+
+def test_bench_refuses_what_is_no_list_of_windows(registered: list[str]) -> None:
+    assert run("bench", "gru-toy-int8", "--batches", "1,many").exit_code == 2
+    assert isinstance(run("bench", "gru-toy-int8", "--batches", "0").exception, InputError)
 
 
 def test_register_prints_the_names(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from fastzoo import bundle, registry
+from fastzoo import _files, boards, bundle, registry
 
 from . import toy
 
@@ -123,6 +123,35 @@ def test_every_bundle_has_a_card_with_its_numbers(generate: ModuleType, checkout
     assert "- weights: CC-BY-4.0" in section(page, "Licences")
     assert 'fastzoo.load("gru-toy-int8")' in page
     assert "| [gru-toy-int8](gru-toy.md) | 40.00 % |" in card(checkout, "index")
+
+
+def test_a_card_shows_the_boards_that_measured_these_very_files(generate: ModuleType, checkout: Path) -> None:
+    folder = toy.make(checkout / "fastzoo" / "models" / "gru-toy")
+    assert generate.main([], checkout) == 0
+    assert "## On boards" not in card(checkout, "gru-toy")
+    numbers = boards.Numbers(
+        p50_us=61.0,
+        p95_us=72.0,
+        p99_us=80.0,
+        load_ms=2.5,
+        bytes=800,
+        throughput={"1": 900.0},
+        peak_rss_bytes=40_000_000,
+    )
+    of = boards.Measured(
+        bundle_sha256=_files.sha256(bundle.read_json(folder)), date="2026-01-02", fastzoo="0.1.0", python="3.11",
+        numpy="2.0", repeats=100, threads=1, layouts={"fused": {"onnxruntime": numbers}}, onnxruntime="1.32.0",
+    )  # fmt: skip
+    hardware = boards.Hardware("a small CPU", 4, "Linux")
+    boards.write_report(boards.Report("desk", hardware, {"gru-toy-int8": of}), checkout / "desk.json")
+    boards.add(checkout / "desk.json", checkout)
+    assert generate.main([], checkout) == 0
+    assert section(card(checkout, "gru-toy"), "On boards")[2] == (
+        "| desk (a small CPU) | `gru-toy-int8` | fused, onnxruntime | 61 us | 72 us | 2.5 ms |  | 40 MB |"
+    )
+    bundle.write(dataclasses.replace(bundle.read(folder), version="2.0.0"), folder)
+    assert generate.main([], checkout) == 0
+    assert "## On boards" not in card(checkout, "gru-toy")  # of the version before
 
 
 def test_pictures_are_compared_by_the_numbers_that_they_show(

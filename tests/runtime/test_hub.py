@@ -482,3 +482,9 @@ def test_fetching_what_nobody_has_is_an_error(server: Served) -> None:
 def test_another_bundle_is_not_overwritten_by_fetch(server: Served, tmp_path: Path) -> None:
     toy.make(tmp_path / "usb" / "gru-toy", seed=1)
     assert "holds another bundle" in message_of("fetch", NAME, "--out", tmp_path / "usb")
+
+
+def test_nobody_registers_on_a_server(folder: Path, cached: Path, tmp_path: Path) -> None:
+    message = message_of("register", folder, "--registry", "https://models.example.com/zoo")
+    assert "is on a server: register into the folder that it serves" in message
+    assert not (tmp_path / "https:").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import fastzoo
 
 HEAVY = (
     "torch", "onnx", "onnxruntime", "sklearn", "scipy", "pooch", "safetensors", "pandas", "polars", "numba",
-    "matplotlib", "tensorboardX",
+    "matplotlib", "tensorboardX", "fastapi", "uvicorn", "pydantic", "websockets", "prometheus_client", "aiomqtt",
 )  # fmt: skip
 
 
@@ -73,3 +74,14 @@ def test_the_version_is_that_of_the_project() -> None:
 def test_the_front_door_is_what_was_promised() -> None:
     assert fastzoo.__all__ == ["FastzooError", "__version__", "info", "list_models", "load"]
     assert all(hasattr(fastzoo, name) for name in fastzoo.__all__)
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    root = Path(fastzoo.__file__).parents[1]
+    folders = {path.parent.relative_to(root) for path in (root / "fastzoo").rglob("__init__.py")}
+    written = {".".join(folder.parts) for folder in folders}
+    written |= {f"fastzoo.{'.'.join(p.parent.relative_to(root).parts)}" for p in (root / "export").rglob("__init__.py")}
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^packages = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    assert set(re.findall(r'"([^"]+)"', listed[1])) == written

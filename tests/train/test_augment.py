@@ -345,7 +345,20 @@ def test_frequency_masks_only_where_they_are_asked_for() -> None:
     assert torch.equal(masked[..., 4:], x[..., 4:])
 
 
-@pytest.mark.parametrize("what", [{"rotate": 0.3}, {"time_shift": 0.3}, {"time_warp": 0.3}])
+@pytest.mark.parametrize(
+    ("only", "touched"), [(("gyro",), [3, 4, 5]), (("acc_*", "gyro_x*"), [0, 1, 2]), ((), range(6))]
+)
+def test_only_whole_sensors_are_turned(only: tuple[str, ...], touched: Sequence[int]) -> None:
+    x = windows()
+    turned = augmented(x, Augmentation(rotate=0.3, only=only))
+    assert (turned != x).any(dim=1).any(dim=0).nonzero()[:, 0].tolist() == list(touched)
+    together = augmented(x, Augmentation(rotate=0.3))
+    for axes in (slice(0, 3), slice(3, 6)):
+        if axes.start in touched:
+            assert torch.equal(turned[..., axes], together[..., axes]), "the turn is that of the window"
+
+
+@pytest.mark.parametrize("what", [{"time_shift": 0.3}, {"time_warp": 0.3}])
 def test_what_moves_the_window_moves_all_of_it(what: dict[str, Any]) -> None:
     x = windows(steps=30)
     assert torch.equal(augmented(x, Augmentation(**what, only=("acc",))), augmented(x, Augmentation(**what)))

@@ -41,6 +41,7 @@ def test_settings_survive_json(settings: Settings) -> None:
         ("decay_rate", (0, 1.1, math.nan, "half")),
         ("average", (-0.1, 1, 1.5, math.nan, True)),
         ("label_smoothing", (-0.1, 1, "little")),
+        ("gradient_norm", (0, -1, float("nan"), "short")),
         ("balance", ("weights", None, True)),
         ("patience", (-1, 1.5, "soon", True)),
         ("sparsity", (None, 0.3, {"w": 0.3})),
