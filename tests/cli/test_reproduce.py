@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from runtime.served import serving
 
 from fastzoo import bundle
 from fastzoo._files import sha256
@@ -168,6 +169,19 @@ def test_the_shipped_model_is_found_by_the_name_of_its_bundle_and_has_a_recipe()
     assert "differs" not in text
     path = recipes.of_model("fastgrnn-har")
     assert recipes.read(path).bundle["name"] == "fastgrnn-har"
+
+
+def test_a_model_on_a_server_is_fetched_whole_first(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FASTZOO_REGISTRY", str(tmp_path / "registry"))
+    good("register", made / "tiny")
+    with serving(tmp_path / "registry") as server:
+        monkeypatch.setenv("FASTZOO_REGISTRY", server.url)
+        text = good("reproduce", "tiny", "--from", "weights")
+    assert text.count("bit-identical") == 10
+    assert "weights.safetensors" in server.names()
 
 
 def test_wrong_usage_is_one_clear_error(made: Path, tmp_path: Path) -> None:
