@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,19 +18,25 @@ import pytest
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data"
     monkeypatch.setenv("FASTZOO_DATA", str(folder))
-    monkeypatch.delenv("FASTZOO_HAPT_URL", raising=False)
+    for name in [name for name in os.environ if re.fullmatch(r"FASTZOO_[A-Z0-9]+_URL", name)]:
+        monkeypatch.delenv(name)
     return folder
 
 
 @dataclass
 class Server:
-    """Answers every request with ``body``; ``send`` bytes of it, where the connection is to break."""
+    """Answers every request with ``body``, or with what ``files`` has under the last part of the address.
+
+    ``send`` is how many bytes are sent, where the connection is to break. A request for a range gets the rest.
+    """
 
     url: str = ""
     body: bytes = b""
+    files: dict[str, bytes] = field(default_factory=dict)
     status: int = 200
     send: int | None = None
     requests: list[str] = field(default_factory=list)
+    ranges: list[int] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -39,11 +47,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer.requests.append(self.path)
-            self.send_response(answer.status)
-            self.send_header("Content-Length", str(len(answer.body)))
+            name = self.path.rpartition("/")[2]
+            body = answer.files.get(name, answer.body)
+            status = 404 if answer.files and name not in answer.files else answer.status
+            if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+                first = int(wanted[1])
+                answer.ranges.append(first)
+                status, body = (206, body[first:]) if first < len(body) else (416, b"")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             with contextlib.suppress(ConnectionError):  # a client may have enough of it
-                self.wfile.write(answer.body[: answer.send])
+                self.wfile.write(body[: answer.send])
 
         log_message: Callable[..., None] = lambda *_: None
 
