@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -62,6 +63,10 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._zip.close()
+
+    def names(self, pattern: re.Pattern[str]) -> list[str]:
+        """What :meth:`read` takes, and matches ``pattern`` as a whole."""
+        return [name for name in self._members if pattern.fullmatch(name)]
 
     def read(self, name: str, limit: int) -> bytes:
         """The content of the one member called ``name``, or ``folder/name``, with at most two folders.
@@ -164,6 +169,10 @@ def tar_members(
                 on_bytes(raw.tell())
             else:
                 raise EOFError("the mark of its end is missing")
+            while rest := file.read(1 << 20):  # to the end, where gzip keeps its checksum
+                position += len(rest)
+                if position > total:
+                    raise DataError(f"{source} unpacks to more than {total} bytes. {remedy}")
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"cannot read {source}: {error.strerror}. {remedy}") from error

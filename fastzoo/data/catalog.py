@@ -65,9 +65,9 @@ REGISTERED = {
             source="UCI Machine Learning Repository, data set 256",
             licence="CC BY 4.0 according to the UCI page; the data themselves name none",
             citation="Kerem Altun, Billur Barshan, Orkun Tunçel: Comparative Study on Classifying Human Activities "
-            "with Miniature Inertial and Magnetic Sensors. Pattern Recognition 43(10), 2010; Billur Barshan, Murat Cihan "
-            "Yüksek: Recognizing Daily and Sports Activities in Two Open Source Machine Learning Environments Using "
-            "Body-Worn Sensor Units. The Computer Journal 57(11), 2014",
+            "with Miniature Inertial and Magnetic Sensors. Pattern Recognition 43(10), 2010; Billur Barshan, Murat "
+            "Cihan Yüksek: Recognizing Daily and Sports Activities in Two Open Source Machine Learning Environments "
+            "Using Body-Worn Sensor Units. The Computer Journal 57(11), 2014",
         ),
         About(
             id="mnist",

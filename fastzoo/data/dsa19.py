@@ -7,7 +7,7 @@ of 45 numbers, separated by commas.
 from __future__ import annotations
 
 import os
-from itertools import product
+import re
 
 import numpy as np
 
@@ -34,8 +34,7 @@ CHANNELS = tuple(
 )
 RATE = 25.0
 STEPS = 125
-PEOPLE = range(1, 9)
-SEGMENTS = range(1, 61)
+SEGMENT = re.compile(r"a(0[1-9]|1[0-9])/p[1-8]/s([0-5][1-9]|[1-6]0).txt")
 TEST_PEOPLE = (5, 6, 7, 8)
 
 MAX_ARCHIVE = 1 << 30  # bytes; the official zip has 163 MB, a segment 50 kB
@@ -65,19 +64,19 @@ def read_zip(path: str | os.PathLike[str], source: str | None = None, progress: 
         progress: show a bar on stderr.
 
     Raises:
-        DataError: this is not a zip, it is damaged, or it lacks a segment.
+        DataError: this is not a zip, it is damaged, or a segment is not what it should be.
     """
-    activities = range(1, len(CLASSES) + 1)
-    rows = list(product(activities, PEOPLE, SEGMENTS))
-    x = np.empty((len(rows), STEPS, len(CHANNELS)), np.float32)
     with Archive(path, source or os.fspath(path), REMEDY) as archive:
-        for window, (activity, person, segment) in zip(x, shown(rows, "reading segments", progress), strict=True):
-            name = f"a{activity:02}/p{person}/s{segment:02}.txt"
+        names = sorted(archive.names(SEGMENT))
+        if not names:
+            raise DataError(f"{archive.source} holds no segments, such as a01/p1/s01.txt. {REMEDY}")
+        x = np.empty((len(names), STEPS, len(CHANNELS)), np.float32)
+        for window, name in zip(x, shown(names, "reading segments", progress), strict=True):
             table = archive.table(name, len(CHANNELS), MAX_MEMBER, separator=b",")
             if len(table) != STEPS:
                 raise DataError(f"{name} in {archive.source} has {len(table)} lines, expected {STEPS}. {REMEDY}")
             window[:] = table
-    activity, person, _ = np.array(rows, np.int64).T
+    activity, person, _ = np.array([[int(part[1:]) for part in name[:-4].split("/")] for name in names], np.int64).T
     return Dataset(
         id="dsa19",
         x=x,

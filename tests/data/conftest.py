@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +28,8 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Server:
     """Answers every request with ``body``, or with what ``files`` has under the last part of the address.
 
-    ``send`` is how many bytes are sent, where the connection is to break. A request for a range gets the rest.
+    ``send`` is how many bytes are sent, where the connection is to break; after ``pause`` bytes it stands still. A
+    request for a range gets the rest.
     """
 
     url: str = ""
@@ -35,6 +37,7 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     status: int = 200
     send: int | None = None
+    pause: int | None = None
     requests: list[str] = field(default_factory=list)
     ranges: list[int] = field(default_factory=list)
 
@@ -58,7 +61,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             with contextlib.suppress(ConnectionError):  # a client may have enough of it
-                self.wfile.write(body[: answer.send])
+                self.wfile.write(body[: answer.pause or answer.send])
+                while answer.pause is not None:
+                    time.sleep(0.01)
 
         log_message: Callable[..., None] = lambda *_: None
 
