@@ -26,7 +26,7 @@ WHAT = f"{RECORDS} and {LABELS} of PhysioNet's challenge-2017"
 REMEDY = remedy("cinc2017", WHAT, several=True)
 
 CLASSES = ("normal", "atrial_fibrillation", "other_rhythm", "noisy")
-LETTERS = "NAO~"
+LETTERS = ("N", "A", "O", "~")
 SOURCE_RATE, RATE = 300, 100.0
 STEPS = 3000  # 30 s
 PARTS = (0, 0, 0, 0, 0, 0, 0, 1, 2, 2)  # split by record number: no patients are known
@@ -88,7 +88,7 @@ def _labels(path: Path, source: str) -> list[tuple[str, str]]:
     rows = []
     for line in lines:
         name, _, letter = line.partition(",")
-        if not (name[:1] == "A" and name[1:].isdigit() and letter and letter in LETTERS):
+        if not (name[:1] == "A" and name[1:].isdigit() and letter in LETTERS):
             raise DataError(
                 f"{LABELS} from {source} has the line {line[:60]!r}; expected a record and one of "
                 f"{', '.join(LETTERS)}, as in A00001,N. {REMEDY}"

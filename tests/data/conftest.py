@@ -14,6 +14,27 @@ from pathlib import Path
 
 import pytest
 
+from fastzoo.data.prepared import Dataset, read
+
+PREPARED = os.environ.get("FASTZOO_DATA")  # before every test gets a folder of its own
+SHARED = os.environ.get("FASTZOO_SHARED_DATA")
+
+
+def prepared(id: str) -> Dataset:
+    """A data set from the developer's data folder, for tests on real recordings."""
+    path = Path(PREPARED or "") / f"{id}.npz"
+    if not (PREPARED and path.exists()):
+        pytest.skip(f"FASTZOO_DATA names no folder with {id}.npz")
+    return read(path)
+
+
+def shared(name: str) -> Path:
+    """A file of recordings in their first form."""
+    path = Path(SHARED or "") / name
+    if not (SHARED and path.exists()):
+        pytest.skip(f"FASTZOO_SHARED_DATA names no folder with {name}")
+    return path
+
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
