@@ -97,7 +97,7 @@ REGISTERED = {
             "300 to 100 Hz, first 30 s, zeros after a shorter record; split by record, since no patients are known; "
             "not the challenge's hidden test set",
             source="PhysioNet, challenge-2017 1.0.0",
-            licence="Open Data Commons Attribution 1.0",
+            licence="Open Data Commons Attribution 1.0 according to PhysioNet",
             citation="Gari D. Clifford et al.: AF Classification from a Short Single Lead ECG Recording: The "
             "PhysioNet/Computing in Cardiology Challenge 2017. Computing in Cardiology 2017; Ary L. Goldberger et al.: "
             "PhysioBank, PhysioToolkit, and PhysioNet. Circulation 101(23), 2000",
