@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from typing import IO, Any
@@ -85,6 +86,22 @@ def open(path: str | os.PathLike[str]) -> Wav:  # noqa: A001 - as in wave and gz
         raise InputError(f"there is no file {path}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def decode(content: bytes, name: str) -> tuple[int, npt.NDArray[Any]]:
+    """Samples per second and samples, as :meth:`Wav.read` gives them, of a WAV file in memory.
+
+    Args:
+        content: of the file.
+        name: of the file, for errors.
+
+    Raises:
+        InputError: it is not WAV, is compressed, truncated or damaged.
+    """
+    head = _header(Path(name), BytesIO(content))
+    end = head.offset + head.frames * head.channels * head.bits // 8
+    samples = _samples(content[head.offset : end], head.code, head.bits)
+    return head.rate, samples if head.channels == 1 else samples.reshape(-1, head.channels)
 
 
 def _header(path: Path, file: IO[bytes]) -> Wav:

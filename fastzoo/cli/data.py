@@ -28,17 +28,18 @@ Source = Annotated[
 
 @app.command("list")
 def list_() -> None:
-    """List the data sets and say which are ready to use.
+    """List the data sets with their licences, and say which are ready to use.
 
     Example: fastzoo data list
     """
     from fastzoo import data
 
-    table = _console.table("id", "state", "what")
+    table = _console.table("id", "state", "what", "licence")
     table.columns[1].no_wrap = True  # holds a command to be copied
     for id in data.known():
         about = data.about(id)
-        table.add_row(id, _state(id), about.title if about else "your own file")
+        title, licence = (about.title, about.licence) if about else ("your own file", "")
+        table.add_row(id, _state(id), title, licence)
     _console.console().print(table)
     typer.echo(f"Data folder: {data.data_folder()} (set FASTZOO_DATA to use another)")
 
@@ -50,25 +51,29 @@ def _state(id: str) -> str:
 
     if id == "digits":
         return "ready" if find_spec("sklearn") else 'run: pip install "fastzoo[train]"'
-    return "ready" if (data.data_folder() / f"{id}.npz").exists() else f"run: fastzoo data fetch {id}"
+    files = (f"{id}.npz", "har.npz") if id == "har2" else (f"{id}.npz",)
+    ready = any((data.data_folder() / name).exists() for name in files)
+    return "ready" if ready else f"run: fastzoo data fetch {id}"
 
 
 @app.command()
 def fetch(
     id: Annotated[str, typer.Argument(metavar="ID", help="The data set, for example har.", show_default=False)],
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Refuse data whose digest is not the known one.")
+        bool, typer.Option("--verify/--no-verify", help="Refuse windows that are not the known ones.")
     ] = True,
 ) -> None:
-    """Download a data set from its official source and prepare it.
+    """Download a data set from its official source, check it and prepare it. FASTZOO_<ID>_URL names another source.
 
     Example: fastzoo data fetch har
     """
     from fastzoo import data
 
     path = data.fetch(id, verify=verify)
-    made = data.read(path)
-    typer.echo(f"{path}: {len(made.train)} training and {len(made.test)} test windows, sha256 {made.sha256}")
+    made = data.load(id)
+    counts = {"training": len(made.train), "validation": len(made.validation), "test": len(made.test)}
+    parts = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
+    typer.echo(f"{path}: {parts} windows, sha256 {made.sha256}")
     if about := data.about(id):
         typer.echo(f"{about.variant}.\nLicence: {about.licence}.\nCite: {about.citation}.")
 

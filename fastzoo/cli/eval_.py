@@ -57,6 +57,8 @@ def eval_(
 ) -> None:
     """Measure accuracy and macro F1 on a data set, in all and per class; or how well events are found in a stream.
 
+    A data set that has more channels than the model takes, as ucihar for a model of har, is used if names say which.
+
     Example: fastzoo eval fastgrnn-har-int8 --data har
 
     Example: fastzoo eval my-words --stream --recording hour.wav --truth hour.csv --labels yes,no --sweep
@@ -67,16 +69,22 @@ def eval_(
 
     dataset = None if data is None else datasets.load(data)
     model = fastzoo.load(name, layout)
-    part = None if dataset is None else (dataset, _fitting_split(model, dataset, split))
+    part, note = None, ""
     if dataset is not None:
+        from fastzoo.data.choice import chosen
+
+        fitted, note = chosen(dataset, model.bundle.input.channels)
+        part = dataset, _fitting_split(model, fitted, split)
         for warning in _doubts(model, dataset):
             _console.warn(warning)
     if stream:
         from fastzoo.cli import _eval_stream
 
+        if note:
+            _console.warn(note)
         _eval_stream.evaluate(model, part, _eval_stream.Asked(split, **options), as_json)
     elif part is not None:
-        _evaluate(model, *part, split, as_json)
+        _evaluate(model, *part, split, note, as_json)
 
 
 def _check_usage(data: str | None, stream: bool, options: dict[str, Any]) -> None:
@@ -94,7 +102,7 @@ def _check_usage(data: str | None, stream: bool, options: dict[str, Any]) -> Non
         raise typer.BadParameter("--plot draws what --sweep finds: give both")
 
 
-def _evaluate(model: Model, dataset: Dataset, part: Split, split: str, as_json: bool) -> None:
+def _evaluate(model: Model, dataset: Dataset, part: Split, split: str, note: str, as_json: bool) -> None:
     """Each window by itself."""
     from fastzoo import _json
     from fastzoo import data as datasets
@@ -105,10 +113,14 @@ def _evaluate(model: Model, dataset: Dataset, part: Split, split: str, as_json: 
     variant = about.variant if about else "your own file"
     if as_json:
         head = {"model": model.name, "layout": model.layout, "dataset": dataset.id, "variant": variant}
+        if note:
+            head["note"] = note
         _console.print_json({**head, "sha256": dataset.sha256, "metrics": _json.plain(metrics)})
         return
     console = _console.console()
     console.print(f"{model.name} ({model.layout}) on {metrics.n} {split} windows of {dataset.id}: {variant}")
+    if note:
+        console.print(f"{note}.")
     console.print(f"accuracy {_console.percent(metrics.accuracy)}, macro F1 {_console.percent(metrics.macro_f1)}\n")
     _print_classes(metrics)
 

@@ -1,18 +1,21 @@
 """Data sets in one form: ``load("har")`` gives windows, labels, groups and the official split.
 
-``digits`` is made from scikit-learn and always at hand. Every other data set is a file ``<id>.npz`` in the data
-folder (``$FASTZOO_DATA``, default: the user's cache); :func:`fetch` makes the registered ones from their official
-source. Recordings of your own are read from CSV, Parquet, WAV or EdgeML's ``.npy``, cut as :class:`Cut` says.
+``digits`` is made from scikit-learn and always at hand, ``har2`` from ``har``. Every other data set is a file
+``<id>.npz`` in the data folder (``$FASTZOO_DATA``, default: the user's cache); :func:`fetch` makes the registered ones
+from their official source. Recordings of your own are read from CSV, Parquet, WAV or EdgeML's ``.npy``, cut as
+:class:`Cut` says.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fastzoo.data import source as sources
 from fastzoo.data.catalog import REGISTERED, About, about
 from fastzoo.data.cut import Cut
 from fastzoo.data.prepared import Dataset, Split, data_folder, read
@@ -24,6 +27,9 @@ __all__ = [
     "read",
 ]  # fmt: skip
 
+MODULES = {  # by id, those that are downloaded
+    "har": "hapt", "ucihar": "ucihar", "dsa19": "dsa19", "mnist": "mnist", "kws12": "kws12", "cinc2017": "cinc2017",
+}  # fmt: skip
 RECORDINGS = (
     "a table in long form (.csv, .csv.gz, .tsv, .parquet: time, channels, label, group), a folder of such tables, a "
     "folder of WAV files in one folder per class, or a folder with EdgeML's train.npy and test.npy"
@@ -82,6 +88,10 @@ def _prepared(id: str, strict: bool) -> Dataset:
 
         return digits.make()
     path = data_folder() / f"{id}.npz"
+    if id == "har2" and not path.exists():
+        from fastzoo.data import har2
+
+        return har2.make(_prepared("har", strict))
     if not path.exists():
         raise DataError(
             f"data set {id!r} is not prepared: there is no {path}. Download and prepare it with "
@@ -94,9 +104,10 @@ def fetch(id: str, url: str | None = None, verify: bool = True, progress: bool =
     """Download a registered data set from its official source and write it into the data folder.
 
     Args:
-        id: ``"har"``, the only one that needs it so far.
-        url: another address of the source's file, ``http(s)://`` or ``file://``.
-        verify: refuse data whose digest is not the known one.
+        id: one of ``fastzoo data list``; ``"har2"`` is made of ``"har"``, which is fetched.
+        url: another address of the source's file, ``http(s)://`` or ``file://``; of several files that of their
+            folder, ending in ``/``. By default ``$FASTZOO_<ID>_URL``, else the official one.
+        verify: refuse windows that are not the known ones.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -104,12 +115,13 @@ def fetch(id: str, url: str | None = None, verify: bool = True, progress: bool =
 
     Raises:
         DataError: this data set cannot be fetched, or the download failed or is not what it should be.
-        MissingExtraError: pooch is not installed.
+        MissingExtraError: a package that is needed is not installed.
     """
-    if id == "har":
-        from fastzoo.data import hapt
-
-        return hapt.fetch(url, verify, progress)
+    if id in MODULES:
+        source = importlib.import_module(f"fastzoo.data.{MODULES[id]}").SOURCE
+        return sources.fetch(source, url, verify, progress)
+    if id == "har2":
+        return fetch("har", url, verify, progress)
     if id == "digits":
         raise DataError("data set 'digits' comes with scikit-learn and needs no download: load it as it is")
     if id in known():

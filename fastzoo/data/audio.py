@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from fastzoo._order import natural
 from fastzoo.audio import FULL_SCALE, LogMel, mono
 from fastzoo.data.cut import Cut
 from fastzoo.data.prepared import SPLITS, TEST, TRAIN, VALIDATION, Dataset
+from fastzoo.data.progress import shown
 from fastzoo.data.windows import resampled
 from fastzoo.errors import DataError, InputError
 from fastzoo.wav import Wav
@@ -33,7 +34,6 @@ LISTS = {"validation_list.txt": VALIDATION, "testing_list.txt": TEST}
 SPEAKER = re.compile(r"(.+?)_nohash_")  # Speech Commands: speaker_nohash_take.wav
 OTHER_SOUND = (".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus")
 
-T = TypeVar("T")
 Given: TypeAlias = LogMel | Mapping[str, Any] | str | None
 
 
@@ -194,7 +194,7 @@ def _check_groups(clips: Sequence[Clip]) -> None:
 def _open(path: Path, clips: Sequence[Clip], progress: bool) -> list[Wav]:
     """The headers of all files."""
     sounds, faults = [], []
-    for clip in _shown(clips, "reading headers", progress):
+    for clip in shown(clips, "reading headers", progress):
         try:
             sounds.append(wav.open(path / clip.name))
         except InputError as error:
@@ -275,7 +275,7 @@ def _windows(
     dtype = np.uint8 if frontend.scale == "bytes" else np.float32
     x = np.empty((len(sounds), frontend.steps, frontend.bands), dtype)
     faults, silent = [], []
-    for row, sound in enumerate(_shown(sounds, "hearing", progress)):
+    for row, sound in enumerate(shown(sounds, "hearing", progress)):
         try:
             samples = sound.read(frontend.clip_s if sound.rate == frontend.rate else None)
             if not (samples != samples[:1]).any():
@@ -302,12 +302,3 @@ def _notes(sounds: Sequence[Wav], frontend: LogMel, silent: list[str]) -> Iterat
         yield f"{count} clip(s) were resampled from {rate} samples/s{empty}"
     if silent:
         yield f"{len(silent)} clip(s) are digital silence: {listing(silent, most=5)}"
-
-
-def _shown(items: Sequence[T], what: str, progress: bool) -> Iterable[T]:
-    if not progress:
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, what, console=Console(stderr=True), transient=True)

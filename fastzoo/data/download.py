@@ -12,7 +12,7 @@ from fastzoo.hub.transport import Advice, transfer
 ROOM = "Set FASTZOO_DATA to a folder with space and write permission"
 
 
-def local_copy(url: str, path: Path, limit: int, remedy: str, progress: bool = False) -> Path:
+def local_copy(url: str, path: Path, limit: int, remedy: str, progress: bool = False, resume: bool = False) -> Path:
     """Download ``url`` to ``path``; a ``file://`` address is not copied.
 
     Args:
@@ -21,6 +21,7 @@ def local_copy(url: str, path: Path, limit: int, remedy: str, progress: bool = F
         limit: the largest size accepted, in bytes.
         remedy: the last sentence of an error: what the user should do.
         progress: show a progress bar on stderr.
+        resume: go on where a transfer to ``path`` broke off.
 
     Returns:
         ``path``, or the path in a ``file://`` address.
@@ -33,5 +34,5 @@ def local_copy(url: str, path: Path, limit: int, remedy: str, progress: bool = F
         return Path(url2pathname(urlsplit(url).path))
     if scheme not in ("http", "https"):
         raise DataError(f"cannot download {url!r}: the address must begin with https://, http:// or file://")
-    transfer(url, path, limit=limit, advice=Advice(remedy, ROOM), error=DataError, progress=progress)
+    transfer(url, path, limit=limit, advice=Advice(remedy, ROOM), error=DataError, progress=progress, resume=resume)
     return path

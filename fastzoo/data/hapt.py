@@ -7,25 +7,22 @@ a line, 50 lines a second) and ``labels.txt`` (experiment, user, activity, first
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fastzoo.data.archive import Archive
-from fastzoo.data.download import local_copy
-from fastzoo.data.prepared import TEST, TRAIN, Dataset, data_folder, read
+from fastzoo.data.prepared import TEST, TRAIN, Dataset
+from fastzoo.data.source import File, Source, remedy
 from fastzoo.errors import DataError
 
 URL = (
     "https://archive.ics.uci.edu/static/public/341/"
     "smartphone+based+recognition+of+human+activities+and+postural+transitions.zip"
 )
-URL_VARIABLE = "FASTZOO_HAPT_URL"
 # Nobody publishes a digest of the zip; what counts, and what is checked, is Dataset.sha256 of the windows.
 SHA256 = "4f4fa4d9fb7dcea64ca90876a01bbdfdc0240509e34ecf5ca3d8d979330239a4"
 
@@ -42,10 +39,8 @@ INT16 = (-32768, 32767)  # the sensors' range in steps
 
 MAX_ARCHIVE = 512 << 20  # bytes; the official zip has 80 MB, its largest member less than 2 MB
 MAX_MEMBER = 8 << 20
-REMEDY = (
-    f"Try again later, or download the zip of UCI data set 341 another way and set {URL_VARIABLE} to its address "
-    "(a file:// address is allowed)"
-)
+WHAT = "the zip of UCI data set 341"
+REMEDY = remedy("har", WHAT)
 
 Signal = npt.NDArray[np.float32]
 
@@ -58,53 +53,6 @@ class Segment(NamedTuple):
     activity: int
     first: int
     last: int
-
-
-def fetch(url: str | None = None, verify: bool = True, progress: bool = True) -> Path:
-    """Download HAPT, cut the windows and write ``har.npz`` into the data folder; nothing to do if it is there.
-
-    Args:
-        url: where the zip is, ``http(s)://`` or ``file://``; default ``$FASTZOO_HAPT_URL``, else the UCI archive.
-        verify: refuse windows whose digest is not the known one.
-        progress: show a progress bar on stderr.
-
-    Returns:
-        The path of ``har.npz``.
-
-    Raises:
-        DataError: the download fails, is not HAPT, has other windows than expected, or cannot be written.
-        MissingExtraError: pooch is not installed.
-    """
-    folder = data_folder()
-    if _is_prepared(path := folder / "har.npz", verify):
-        return path
-    url = url or os.environ.get(URL_VARIABLE) or URL
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".hapt-", dir=folder)
-    except OSError as error:
-        raise DataError(
-            f"cannot write to {folder}: {error.strerror}. Set FASTZOO_DATA to a folder with space and write permission"
-        ) from error
-    with scratch as name:
-        data = read_zip(local_copy(url, Path(name) / "hapt.zip", MAX_ARCHIVE, REMEDY, progress), source=url)
-    if verify and data.sha256 != SHA256:
-        raise DataError(
-            f"the windows cut from {url} have the digest {data.sha256}, expected {SHA256}: these are not the "
-            "recordings that this version of fastzoo knows. To use them nevertheless pass verify=False "
-            "(--no-verify on the command line)"
-        )
-    return data.save(folder)
-
-
-def _is_prepared(path: Path, verify: bool) -> bool:
-    if not path.exists():
-        return False
-    try:
-        data = read(path)
-    except DataError:
-        return False  # damaged: fetch it again
-    return data.sha256 == SHA256 or not verify
 
 
 def read_zip(path: str | os.PathLike[str], source: str | None = None) -> Dataset:
@@ -148,7 +96,7 @@ def _segments(archive: Archive) -> list[Segment]:
     """The segments of the six activities, in the order of the file: by experiment and time, without overlap."""
     segments = []
     end = (0, 0)  # experiment and last sample of the row before
-    for row in _table(archive, "labels.txt", len(Segment._fields)):
+    for row in archive.table("labels.txt", len(Segment._fields), MAX_MEMBER):
         segment = Segment(*(int(value) for value in row))
         in_order = end < (segment.experiment, segment.first) and 1 <= segment.first <= segment.last
         if tuple(row) != segment or not (in_order and 1 <= segment.activity <= ACTIVITIES):
@@ -164,7 +112,7 @@ def _segments(archive: Archive) -> list[Segment]:
 def _recording(archive: Archive, experiment: int, user: int) -> Signal:
     """Both sensors of one experiment, [T, 6]."""
     suffix = f"exp{experiment:02}_user{user:02}.txt"
-    acc, gyro = (_table(archive, f"{sensor}_{suffix}", 3) for sensor in ("acc", "gyro"))
+    acc, gyro = (archive.table(f"{sensor}_{suffix}", 3, MAX_MEMBER) for sensor in ("acc", "gyro"))
     samples = min(len(acc), len(gyro))
     grid = np.rint(np.hstack([acc[:samples], gyro[:samples]]) / GRID)
     signal: Signal = (np.clip(grid, *INT16) * GRID).astype(np.float32)
@@ -181,13 +129,12 @@ def _windows(signal: Signal, segment: Segment) -> Iterator[Signal]:  # each [STE
         yield signal[start : start + STEPS]
 
 
-def _table(archive: Archive, name: str, columns: int) -> npt.NDArray[np.float64]:
-    """A text file of numbers as [rows, columns]."""
-    values = archive.read(name, MAX_MEMBER).split()
-    try:
-        table = np.array(values, np.float64).reshape(-1, columns)
-    except ValueError as error:
-        raise DataError(f"{name} is not a table of {columns} numbers a line ({error}). {REMEDY}") from error
-    if not np.isfinite(table).all():
-        raise DataError(f"{name} holds NaN or infinity. {REMEDY}")
-    return table
+SOURCE = Source(
+    id="har",
+    what=WHAT,
+    urls=(URL,),
+    files=(File("hapt.zip", MAX_ARCHIVE),),
+    make=lambda files, source, progress: read_zip(files["hapt.zip"], source),
+    sha256=SHA256,
+    former="FASTZOO_HAPT_URL",
+)

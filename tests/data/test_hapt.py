@@ -142,7 +142,7 @@ def test_a_fault_in_the_archive_is_named(
     server.body = hapt_zip.write(tmp_path / "a.zip", change(small)).read_bytes()
     with pytest.raises(DataError, match=message) as caught:
         data.fetch("har", server.url, verify=False, progress=False)
-    assert "FASTZOO_HAPT_URL" in str(caught.value)
+    assert "FASTZOO_HAR_URL" in str(caught.value)
     assert left_in(data_folder) == []
 
 
@@ -217,9 +217,12 @@ def test_other_recordings_are_refused(zipped: Path, server: Server, data_folder:
     assert left_in(data_folder) == []
 
 
-def test_the_environment_names_another_source(zipped: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variable", ["FASTZOO_HAR_URL", "FASTZOO_HAPT_URL"])
+def test_the_environment_names_another_source(
+    variable: str, zipped: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.body = zipped.read_bytes()
-    monkeypatch.setenv("FASTZOO_HAPT_URL", server.url)
+    monkeypatch.setenv(variable, server.url)
     data.fetch("har", verify=False, progress=False)
     assert server.requests == ["/hapt.zip"]
 
@@ -248,7 +251,7 @@ def test_an_html_page_is_no_zip(server: Server, data_folder: Path) -> None:
     server.body = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
     message = refused(server.url, data_folder)
     assert "is an HTML page, not a zip" in message
-    assert "FASTZOO_HAPT_URL" in message
+    assert "FASTZOO_HAR_URL" in message
 
 
 def test_something_else_is_no_zip(server: Server, data_folder: Path) -> None:
@@ -261,7 +264,7 @@ def test_the_answer_of_the_server_is_reported(status: int, reason: str, server: 
     server.status = status
     message = refused(server.url, data_folder)
     assert f"the server answered {reason}. Try again later" in message
-    assert "FASTZOO_HAPT_URL" in message
+    assert "FASTZOO_HAR_URL" in message
 
 
 def test_a_broken_transfer_is_reported_and_the_next_begins_anew(
