@@ -24,10 +24,7 @@ from fastzoo.data.prepared import TEST, TRAIN, VALIDATION, Dataset
 from fastzoo.data.source import Facts, File, Source, remedy
 from fastzoo.errors import DataError, InputError
 
-URLS = (
-    "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
-    "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
-)
+URL = "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 WHAT = "speech_commands_v0.02.tar.gz"
 REMEDY = remedy("kws12", WHAT)
 
@@ -196,7 +193,7 @@ def _bar(path: Path, progress: bool) -> Iterator[Callable[[int], object]]:
 SOURCE = Source(
     id="kws12",
     what=WHAT,
-    urls=URLS,
+    urls=(URL,),
     files=(File("speech_commands.tar.gz", MAX_ARCHIVE),),
     make=lambda files, source, progress: read_tar(files["speech_commands.tar.gz"], source, progress),
     facts=Facts(

@@ -166,25 +166,31 @@ def fetch(source: Source, url: str | None = None, verify: bool = True, progress:
 
 def _fetch(source: Source, url: str, folder: Path, verify: bool, progress: bool) -> Path:
     with _scratch(source, folder, url) as scratch:
-        files = _download(source, url, scratch, progress)
-        try:
-            data = source.make(files, url, progress)
-        except DataError:
-            for path in scratch.iterdir():
-                path.unlink()  # of no use: begin anew the next time
-            raise
-        if verify and (faults := source.faults(data)):
-            more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-            kept = f". The download is kept in {scratch}: delete it to begin anew" if source.keep else ""
-            raise DataError(
-                f"the windows made from {url} are not those that this version of fastzoo knows: "
-                f"{'; '.join(faults[:3])}{more}. To use them nevertheless pass verify=False (--no-verify on the "
-                f"command line){kept}"
-            )
-        made = data.save(folder)
+        made = folder / f"{source.id}.npz"
+        if not (source.keep and _is_prepared(source, made, verify)):  # by another process, for which this one waited
+            made = _make(source, url, scratch, folder, verify, progress)
     if source.keep:
         shutil.rmtree(_kept(source, folder), ignore_errors=True)
     return made
+
+
+def _make(source: Source, url: str, scratch: Path, folder: Path, verify: bool, progress: bool) -> Path:
+    files = _download(source, url, scratch, progress)
+    try:
+        data = source.make(files, url, progress)
+    except DataError:
+        for path in scratch.iterdir():
+            path.unlink()  # of no use: begin anew the next time
+        raise
+    if verify and (faults := source.faults(data)):
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        kept = f". The download is kept in {scratch}: delete it to begin anew" if source.keep else ""
+        raise DataError(
+            f"the windows made from {url} are not those that this version of fastzoo knows: "
+            f"{'; '.join(faults[:3])}{more}. To use them nevertheless pass verify=False (--no-verify on the command "
+            f"line){kept}"
+        )
+    return data.save(folder)
 
 
 def _is_prepared(source: Source, path: Path, verify: bool) -> bool:

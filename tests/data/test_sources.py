@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -278,7 +279,16 @@ def test_names_that_lead_out_of_the_archive_lead_nowhere(
     assert not Path("/etc/fastzoo-test").exists()
 
 
-def test_every_official_address_is_https_or_has_a_mirror_that_is() -> None:
+def test_two_at_once_download_once(server: Server) -> None:
+    url = offered(server, "dsa19")
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(data.fetch, "dsa19", url, verify=False, progress=False) for _ in range(2)]
+        assert len({done.result() for done in waiting}) == 1
+    assert len(server.requests) == 1
+    assert len(data.load("dsa19").y) == 48
+
+
+def test_every_official_address_is_https() -> None:
     for id in IDS:
-        assert of(id).urls[0].startswith("https://")
+        assert all(url.startswith("https://") for url in of(id).urls)
         assert of(id).id == id
