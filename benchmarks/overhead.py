@@ -23,7 +23,7 @@ from fastzoo.train.log import Log
 from fastzoo.train.loop import evaluate
 from fastzoo.train.resume import save
 from fastzoo.train.sparsity import Sparsity
-from fastzoo.train.trainer import MAX_GRADIENT_NORM, Trainer
+from fastzoo.train.trainer import Trainer
 
 BATCHES, BATCH, STEPS, FEATURES, HIDDEN, W_RANK, U_RANK, CLASSES = 46, 128, 128, 6, 64, 6, 16, 6  # those of har
 ROUNDS, WARMUP, THREADS, LIMIT = 12, 2, 1, 5.0
@@ -68,7 +68,7 @@ def plain(dataset: Dataset) -> Iterator[float]:
             optimizer.zero_grad()
             loss = cross_entropy(net(x[rows]), y[rows])
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), SETTINGS.clip)
             optimizer.step()
             schedule.step()
             loss.item()

@@ -43,6 +43,7 @@ RECIPE = {
     "train.learning_rate": Option(float, "Default: 0.01.", _TRAINING),
     "train.weight_decay": Option(float, "Default: 0.01.", _TRAINING),
     "train.schedule": Option(str, "onecycle (the default) or step.", _TRAINING),
+    "train.clip": Option(float, "The largest norm of a gradient (default: 1).", _TRAINING),
     "train.average": Option(float, "Decay of the running average of the weights.", _TRAINING),
     "train.label_smoothing": Option(float, "Share of the target spread over all classes.", _TRAINING),
     "train.balance": Option(str, "Rare classes count more: loss, sampling or none.", _TRAINING),
@@ -54,6 +55,9 @@ RECIPE = {
     "train.qat": Option(bool, "Round as int8 files will, in the last phase.", _TRAINING, name="--qat"),
     "train.at_rest": Option(float, "0 to 1: scale channels by quiet windows, too.", _TRAINING),
     "train.augmentation.rotate": Option(float, "Turn the device by N(0, ROTATE) radians.", _AUGMENTATION),
+    "train.augmentation.rotate_each": Option(
+        float, "Turn each part of the body by N(0, ROTATE_EACH) more.", _AUGMENTATION
+    ),
     "train.augmentation.scale": Option(float, "Scale windows by 1 + N(0, SCALE).", _AUGMENTATION),
     "train.augmentation.noise": Option(float, "Noise in standard deviations of a channel.", _AUGMENTATION),
     "train.augmentation.time_shift": Option(float, "Shift windows by up to this share of them.", _AUGMENTATION),

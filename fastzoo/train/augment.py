@@ -39,6 +39,11 @@ class Channels:
         return xyz_triples(self.names)
 
     @cached_property
+    def parts(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+        """The triples of each part of the body."""
+        return body_parts(self.names)
+
+    @cached_property
     def sensors(self) -> dict[str, tuple[int, ...]]:
         """The channel numbers of each sensor."""
         return sensor_groups(self.names)
@@ -82,6 +87,9 @@ class Augmentation:
     Args:
         rotate: standard deviation, in radians, of the angle by which the device is turned about a random axis. All
             x-y-z triples of one window turn together, as they do when a phone sits askew in a pocket.
+        rotate_each: the same for each part of the body by itself, after ``rotate``: a sensor at the wrist slips
+            otherwise than one at the ankle. The triples of a part share what comes before the last ``_`` of the
+            sensor's name: ``torso_acc_x`` and ``torso_gyro_x``.
         scale: standard deviation of a factor around 1, one per window.
         noise: standard deviation of white noise, as a share of each channel's scale in the normalisation.
         time_shift: the largest shift, earlier or later by whole samples, as a share of the window; all are equally
@@ -113,6 +121,7 @@ class Augmentation:
     frequency_masks: int = 0
     frequency_mask_width: int = 4
     only: tuple[str, ...] = ()
+    rotate_each: float = 0.0
 
     def __post_init__(self) -> None:
         listed = isinstance(self.only, list | tuple) and all(isinstance(pattern, str) for pattern in self.only)
@@ -120,6 +129,7 @@ class Augmentation:
             f"{name} must be {wanted}, not {getattr(self, name)!r}"
             for name, good, wanted in (
                 ("rotate", is_number(self.rotate, 0), "a number of at least 0"),
+                ("rotate_each", is_number(self.rotate_each, 0), "a number of at least 0"),
                 ("scale", is_number(self.scale, 0), "a number of at least 0"),
                 ("noise", is_number(self.noise, 0), "a number of at least 0"),
                 ("time_shift", is_number(self.time_shift, 0, 1), "a share of the window, 0 to 1"),
@@ -158,12 +168,10 @@ class Augmentation:
         dtype = x.dtype
         fitting = channels.fitting(self.only) if self.only else None  # [D]
         if self.rotate and channels.triples:
-            turn = random_rotations(len(x), self.rotate, generator).to(x.dtype)  # [N, 3, 3]
-            x = x.clone()
-            for triple in channels.triples:
-                first = triple[0]  # neighbours as a slice: the same bits several times faster
-                axes = slice(first, first + 3) if triple == (first, first + 1, first + 2) else list(triple)
-                x[..., axes] = x[..., axes] @ turn
+            x = _turned(x, channels.triples, self.rotate, generator)
+        if self.rotate_each:
+            for triples in channels.parts:
+                x = _turned(x, triples, self.rotate_each, generator)
         if self.time_warp:
             x = _played(x, random_warps(len(x), x.shape[1], self.time_warp, generator))
         if self.time_shift:
@@ -233,6 +241,17 @@ def random_masks(n: int, size: int, count: int, widest: int, generator: torch.Ge
     return ((place >= start) & (place < start + width)).any(dim=1)
 
 
+def _turned(x: Tensor, triples: Sequence[tuple[int, int, int]], angle_std: float, generator: torch.Generator) -> Tensor:
+    """``x [N, T, D]`` with all these triples of a window turned by the same random rotation."""
+    turn = random_rotations(len(x), angle_std, generator).to(x.dtype)  # [N, 3, 3]
+    x = x.clone()
+    for triple in triples:
+        first = triple[0]  # neighbours as a slice: the same bits several times faster
+        axes = slice(first, first + 3) if triple == (first, first + 1, first + 2) else list(triple)
+        x[..., axes] = x[..., axes] @ turn
+    return x
+
+
 def _played(x: Tensor, when: Tensor) -> Tensor:
     """The samples of ``x [N, T, D]`` at the times ``when [N, T]``, between samples on a straight line."""
     if x.shape[1] < 2:
@@ -280,3 +299,16 @@ def xyz_triples(channels: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
     return tuple(
         (number[s, "x"], number[s, "y"], number[s, "z"]) for s in sensors if all((s, axis) in number for axis in "xyz")
     )
+
+
+def body_parts(channels: Sequence[str]) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+    """The x-y-z triples of each part of the body, found by name: ``torso_acc_x`` and ``torso_gyro_x`` are of the torso.
+
+    Triples of sensors without a part in their names, ``acc`` and ``gyro``, are of one part.
+    """
+    found: dict[str, list[tuple[int, int, int]]] = {}
+    for triple in xyz_triples(channels):
+        sensor = re.split(r"_[xyz]\b", channels[triple[0]])[0]
+        part, _, _ = sensor.rpartition("_")
+        found.setdefault(part, []).append(triple)
+    return tuple(map(tuple, found.values()))

@@ -25,6 +25,8 @@ class Settings:
         schedule: ``"onecycle"`` (up for the first 30 % of the steps, then down to almost nothing) or ``"step"``.
         decay_epochs: with ``"step"``, epochs between two decays (EdgeML: 200).
         decay_rate: with ``"step"``, the factor of a decay (EdgeML: 0.1).
+        clip: the largest norm of the gradient of all weights together; a longer one is shortened to it. One bad batch
+            near the peak learning rate must not throw the recurrence off; the longer the windows, the lower.
         average: decay per step of the running average of the weights that is validated and kept; 0 = no averaging.
         label_smoothing: share of the target that is spread evenly over all classes.
         balance: rare classes count as much as frequent ones: ``"loss"`` weighs their windows, ``"sampling"`` draws them
@@ -54,6 +56,7 @@ class Settings:
     schedule: Literal["onecycle", "step"] = "onecycle"
     decay_epochs: int = 200
     decay_rate: float = 0.1
+    clip: float = 1.0
     average: float = 0.0
     label_smoothing: float = 0.0
     balance: Literal["none", "loss", "sampling"] = "none"
@@ -78,6 +81,7 @@ class Settings:
                 ("schedule", self.schedule in ("onecycle", "step"), "'onecycle' or 'step'"),
                 ("decay_epochs", is_whole(self.decay_epochs, 1), "a whole number of at least 1"),
                 ("decay_rate", is_number(self.decay_rate) and 0 < self.decay_rate <= 1, "a number in (0, 1]"),
+                ("clip", is_number(self.clip) and self.clip > 0, "a positive number"),
                 ("average", is_number(self.average) and 0 <= self.average < 1, "a number in [0, 1)"),
                 ("label_smoothing", is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1, "in [0, 1)"),
                 ("balance", self.balance in ("none", "loss", "sampling"), "'none', 'loss' or 'sampling'"),

@@ -20,8 +20,6 @@ from fastzoo.train.qat import FakeQuantizer
 from fastzoo.train.settings import Settings
 from fastzoo.train.sparsity import Thresholder
 
-MAX_GRADIENT_NORM = 1.0  # one bad batch near the peak learning rate must not throw the recurrence off
-
 
 class Trainer:
     """One network in training.
@@ -131,7 +129,7 @@ class Trainer:
             raise self._diverged(self.steps_done, f"the loss became {loss.item()}{where}")
         self.optimizer.zero_grad()
         loss.backward()
-        clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
+        clip_grad_norm_(self.net.parameters(), self.settings.clip)
         self.optimizer.step()
         self.scheduler.step()
         if self.average:

@@ -21,6 +21,7 @@ from fastzoo.train import Recipe, Settings
 from fastzoo.train.augment import (
     Augmentation,
     Channels,
+    body_parts,
     random_masks,
     random_rotations,
     random_warps,
@@ -91,6 +92,35 @@ def test_a_window_turns_as_a_whole_and_every_window_otherwise() -> None:
     turned = augmented(x, Augmentation(rotate=0.5))
     assert torch.equal(turned, turned[:, :1].expand_as(turned))
     assert len({tuple(row) for row in turned[:, 0].tolist()}) == N
+
+
+BODY = tuple(
+    f"{part}_{sensor}_{axis} [1]" for part in ("torso", "left_leg") for sensor in ("acc", "mag") for axis in "xyz"
+)
+
+
+def test_each_part_of_the_body_turns_by_itself_and_its_sensors_together() -> None:
+    x = windows(3).repeat(1, 1, 4)  # all four sensors show the same
+    turned = augmented(x, Augmentation(rotate_each=0.5), names=BODY).view(N, T, 4, 3)
+    torso_acc, torso_mag, leg_acc, leg_mag = turned.unbind(2)
+    assert torch.equal(torso_acc, torso_mag)
+    assert torch.equal(leg_acc, leg_mag)
+    assert ((torso_acc - leg_acc).abs().amax((1, 2)) > 1e-3).all()
+    assert torch.allclose(turned.norm(dim=3), x.view(N, T, 4, 3).norm(dim=3), atol=1e-5)
+
+
+def test_turns_of_the_body_and_of_its_parts_follow_one_another() -> None:
+    x = windows(12)
+    whole, each = Augmentation(rotate=0.5), Augmentation(rotate_each=0.3)
+    generator, known = seeded(), channels(BODY)
+    expected = each(whole(x, known, generator), known, generator)
+    assert torch.equal(augmented(x, Augmentation(rotate=0.5, rotate_each=0.3), names=BODY), expected)
+
+
+def test_sensors_whose_names_tell_no_part_are_of_one() -> None:
+    assert body_parts(CHANNELS) == (TRIPLES,)
+    assert body_parts(BODY) == (((0, 1, 2), (3, 4, 5)), ((6, 7, 8), (9, 10, 11)))
+    assert body_parts(("mel_0", "mel_1")) == ()
 
 
 def test_channels_of_no_triple_stay() -> None:
@@ -508,7 +538,7 @@ NUMBERS = (-0.1, math.nan, math.inf, "0.1", True, None)
 @pytest.mark.parametrize(
     ("name", "values", "wanted"),
     [
-        *((name, NUMBERS, "a number of at least 0") for name in ("rotate", "scale", "noise")),
+        *((name, NUMBERS, "a number of at least 0") for name in ("rotate", "rotate_each", "scale", "noise")),
         *((name, (*NUMBERS, 1.01), "a share of the window") for name in ("time_shift", "time_mask_width")),
         ("time_warp", (*NUMBERS, 1.01), "a number from 0 to 1"),
         ("drop", (*NUMBERS, 1.01), "a probability"),

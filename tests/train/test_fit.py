@@ -102,7 +102,7 @@ def by_hand(net: SequenceClassifier, dataset: Dataset, settings: Settings) -> It
                 optimizer.param_groups[0]["lr"] = settings.learning_rate * settings.decay_rate**decays
             optimizer.zero_grad()
             torch.autograd.backward(cross_entropy(net(x[rows]), y[rows], label_smoothing=settings.label_smoothing))
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), settings.clip)
             optimizer.step()
             if settings.schedule == "onecycle":
                 onecycle.step()
@@ -119,10 +119,11 @@ SHORT = Settings(epochs=1, batch_size=32, learning_rate=0.03)
         replace(SHORT, batch_size=50, label_smoothing=0.1, seed=7),  # the last batch is smaller
         replace(SHORT, optimizer="adam", weight_decay=0.3),
         replace(SHORT, weight_decay=0.3),
+        replace(SHORT, clip=0.01),
         replace(SHORT, schedule="step"),
         replace(SHORT, schedule="step", epochs=3, decay_epochs=1, decay_rate=0.1),
     ],
-    ids=["usual", "odd batch", "adam", "decay", "step", "decaying step"],
+    ids=["usual", "odd batch", "adam", "decay", "clip", "step", "decaying step"],
 )
 def test_training_is_the_plain_loop(settings: Settings, dataset: Dataset) -> None:
     *_, expected = by_hand(network(), dataset, settings)

@@ -39,6 +39,7 @@ def test_settings_survive_json(settings: Settings) -> None:
         ("schedule", ("cosine", 0, None)),
         ("decay_epochs", (0, 2.5)),
         ("decay_rate", (0, 1.1, math.nan, "half")),
+        ("clip", (0, -1, math.nan, math.inf, "1", None, True)),
         ("average", (-0.1, 1, 1.5, math.nan, True)),
         ("label_smoothing", (-0.1, 1, "little")),
         ("balance", ("weights", None, True)),
