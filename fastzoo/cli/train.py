@@ -37,6 +37,7 @@ RECIPE = {
     "model.update_nonlinearity": Option(str, "tanh (the default), quant_tanh, relu, ...", _MODEL, name="--update"),
     "model.nu": Option(float, "FastGRNN: fixed nu; 0 (the default) runs fastest.", _MODEL),
     "model.pool": Option(int, "Average the last POOL states (default: 1).", _MODEL),
+    "model.brick": Option(int, "Read BRICK samples in one step (default: 1).", _MODEL),
     "train.epochs": Option(int, "Passes (default: 60).", _TRAINING),
     "train.batch_size": Option(int, "Default: 128.", _TRAINING),
     "train.optimizer": Option(str, "adamw (the default) or adam.", _TRAINING),

@@ -279,8 +279,8 @@ def test_weights_that_are_no_numbers_are_never_kept(dataset: Dataset, tmp_path: 
     [
         ({"channels": 5}, ["the data has 6 channels, the network takes 5"]),
         ({"classes": 4}, ["the data has 3 classes, the network 4"]),
-        ({"pool": 25}, ["the network pools over 25 steps, the windows have 24"]),
-        ({"channels": 9, "classes": 2, "pool": 100}, ["takes 9", "the network 2", "over 100 steps"]),
+        ({"pool": 25}, ["pool = 25 states, but the windows have 24 steps"]),
+        ({"channels": 9, "classes": 2, "pool": 100}, ["takes 9", "the network 2", "pool = 100 states"]),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(net: dict[str, int], messages: list[str], dataset: Dataset) -> None:
