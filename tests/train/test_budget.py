@@ -98,7 +98,12 @@ def test_every_alternative_fits_and_asks_for_no_more(network: tuple[ModelConfig,
                     assert limit * (rows + columns) + 8 >= rows * columns + 4, "full only where it weighs no more"
     if not found:
         lowest = ModelConfig(
-            cell=model.cell, hidden_size=1, num_layers=model.num_layers, bidirectional=model.bidirectional, w_rank=1
+            cell=model.cell,
+            hidden_size=1,
+            num_layers=model.num_layers,
+            bidirectional=model.bidirectional,
+            w_rank=1,
+            brick=model.brick,
         )
         assert min(weight(lowest, sizes), weight(replace(lowest, w_rank=None), sizes)) > most
 
