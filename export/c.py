@@ -62,9 +62,11 @@ def c_header(
         int8: how matrices are stored; None = float32.
 
     Raises:
-        ExportError: labels or channels are not as many as the network has, a label is too long for C, a number is not
-            finite, or a step has an operator that is not written in C.
+        ExportError: the network reads bricks, labels or channels are not as many as it has, a label is too long for C,
+            a number is not finite, or a step has an operator that is not written in C.
     """
+    if network.brick > 1:
+        raise ExportError(f"C reads one sample in a step, this network {network.brick}; use the layouts in ONNX")
     if not 0 < rate < math.inf:
         raise ExportError(f"{rate} is no number of samples per second")
     for what, names, size in (("label", labels, network.num_classes), ("channel", channels, network.input_size)):

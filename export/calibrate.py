@@ -54,7 +54,7 @@ class Calibration:
         return x[::-1] if direction else x
 
     def _normalised(self) -> Floats:
-        x: Floats = ((self.windows - self.network.mean) / self.network.std).transpose(1, 0, 2).astype(np.float32)
+        x: Floats = self.network.read(self.windows).astype(np.float32)
         return x
 
     def _outputs(self, layer: int) -> Floats:

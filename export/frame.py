@@ -25,6 +25,13 @@ def normalise(op: Op, network: Network, x: str) -> str:
     return op.Div(centre(op, network, x), op.constant("std", network.std))
 
 
+def bricks(op: Op, network: Network, x: str) -> str:
+    """Samples [N, T, D] as what the steps read, [N, T / brick, brick D]."""
+    if network.brick == 1:
+        return x
+    return op.Reshape(x, op.constant("bricks", np.array([0, -1, network.brick * network.input_size])))
+
+
 def head(op: Op, network: Network, pooled: str, int8: Int8 | None) -> None:
     """Pooled states [N, directions H] -> ``logits`` [N, C]."""
     weight = int8.weight(op, "head", network.head_weight) if int8 else op.constant("head", network.head_weight)

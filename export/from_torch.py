@@ -16,10 +16,13 @@ def from_torch(net: SequenceClassifier, steps: int) -> Network:
     """The arrays of a torch classifier for windows of ``steps`` steps.
 
     Raises:
-        ExportError: a nonlinearity has no name, a weight is not finite, or there are fewer steps than pooled states.
+        ExportError: a nonlinearity has no name, a weight is not finite, or the windows are too short or no whole number
+            of bricks.
     """
-    if steps < net.pool:
+    if steps % net.brick == 0 and steps // net.brick < net.pool:
         raise ExportError(f"windows of {steps} steps are shorter than the {net.pool} states the head pools over")
+    if fault := net.misfit(steps):
+        raise ExportError(fault)
     bad = [name for name, value in net.state_dict().items() if not value.isfinite().all()]
     if bad:
         raise ExportError(f"the network has NaN or infinite weights in {', '.join(bad)}; train it again")
@@ -32,6 +35,7 @@ def from_torch(net: SequenceClassifier, steps: int) -> Network:
         net.pool,
         steps,
         net.rnn.directions,
+        net.brick,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from fastzoo.export.frame import centre
+from fastzoo.export.frame import bricks, centre
 from fastzoo.export.graph import Op
 from fastzoo.export.lowering import Gate, Lowered, lower
 from fastzoo.export.network import Cell, Factors, Floats, Network, named_factors
@@ -32,8 +32,8 @@ def fused(network: Network, int8: Int8 | None = None) -> onnx.ModelProto:
         A model ``x [N, T, D]`` (raw units) -> ``logits [N, C]``.
     """
     op = _Graph(int8)
-    x = op.Transpose(centre(op, network, "x"), perm=[1, 0, 2])  # [T, N, D]
-    scale = op.constant("std", network.std[:, np.newaxis])
+    x = op.Transpose(bricks(op, network, centre(op, network, "x")), perm=[1, 0, 2])  # [T, N, D]
+    scale = op.constant("std", np.tile(network.std, network.brick)[:, np.newaxis])
     below = [Lowered("", (), ())]  # x is read as it is
     batch = None
     for layer, cells in enumerate(network.layers):
@@ -49,7 +49,7 @@ def fused(network: Network, int8: Int8 | None = None) -> onnx.ModelProto:
         states = _operator(op, x, (w, r, b), ways, cells[0].hidden_size, batch)  # [T, directions, N, parts H]
         if layer < len(network.layers) - 1:
             size = sum(len(lowered.read) for lowered in ways) * cells[0].hidden_size
-            shape = op.constant(f"joined_{size}", np.array([network.steps, -1, size]))
+            shape = op.constant(f"joined_{size}", np.array([network.count, -1, size]))
             x = op.Reshape(op.Transpose(states, perm=[0, 2, 1, 3]), shape)  # [T, N, directions parts H]
         below = ways
     op.head(network, _pooled(op, network, states), below)
@@ -180,7 +180,7 @@ def _pooled(op: Op, network: Network, states: str) -> str:
     """The mean over the states that each direction reached last, [N, directions parts H]."""
     means = []
     for way, part in enumerate(op.split(states, [1] * network.directions, axis=1)):  # [T, 1, N, parts H]
-        first, end = (0, network.pool) if way else (-network.pool, network.steps)
+        first, end = (0, network.pool) if way else (-network.pool, network.count)
         last = op.Slice(part, *(op.constant(f"at_{at}", np.array([at])) for at in (first, end)))
         means.append(op.ReduceMean(last, axes=[0, 1], keepdims=0))
     return means[0] if len(means) == 1 else op.Concat(*means, axis=-1)

@@ -115,6 +115,8 @@ def obstacles(network: Network) -> dict[str, str]:
             found["fused"] = reason
     if not found and any(len({_form(cell) for cell in layer}) > 1 for layer in network.layers):
         found["fused"] = "its two directions would be different operators: fix nu and zeta alike in both"
+    if network.brick > 1:
+        found["step"] = f"it reads {network.brick} samples in one step, and a stream brings one at a time"
     if network.directions > 1:
         found["step"] = "the backward direction begins at the end of the window, which a stream has not reached"
     return found

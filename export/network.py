@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Network:
-    """Normalisation, cells, pooling and head for windows of ``steps`` steps.
+    """Normalisation, cells, pooling and head for windows of ``steps`` samples, of which a cell reads ``brick`` at once.
 
     Cells stand in torch's order: layer 0 forwards, layer 0 backwards, layer 1 forwards, ...
     """
@@ -69,6 +70,7 @@ class Network:
     pool: int
     steps: int
     directions: int = 1
+    brick: int = 1
 
     @property
     def num_classes(self) -> int:
@@ -77,8 +79,18 @@ class Network:
 
     @property
     def input_size(self) -> int:
-        """D, features per step."""
+        """D, channels of a sample."""
         return len(self.mean)
+
+    @property
+    def count(self) -> int:
+        """How many steps the cells do in a window."""
+        return self.steps // self.brick
+
+    def read(self, windows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What the first cells read of raw windows [n, T, D]: normalised bricks [T / brick, n, brick D]."""
+        normalised = (windows - self.mean) / self.std
+        return normalised.reshape(len(windows), -1, self.brick * self.input_size).transpose(1, 0, 2)
 
     @property
     def hidden_size(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from fastzoo.export.frame import head, include, normalise, project, zero_state
+from fastzoo.export.frame import bricks, head, include, normalise, project, zero_state
 from fastzoo.export.graph import Op
 from fastzoo.export.network import Network
 from fastzoo.export.step import Step
@@ -27,11 +27,11 @@ def scan(network: Network, steps: Sequence[Step], int8: Int8 | None = None) -> o
         int8: how the head's weights are stored; None = float32.
 
     Returns:
-        A model ``x [N, T, D]`` (raw units, any T) -> ``logits [N, C]``; of windows that are shorter than the pooled
-        states, all states are pooled.
+        A model ``x [N, T, D]`` (raw units, any T that is a whole number of bricks) -> ``logits [N, C]``; of windows
+        that are shorter than the pooled states, all states are pooled.
     """
     op = Op("n")
-    x = op.Transpose(normalise(op, network, "x"), perm=[1, 0, 2])  # [T, N, D]
+    x = op.Transpose(bricks(op, network, normalise(op, network, "x")), perm=[1, 0, 2])  # [T, N, D]
     ends = [op.constant(str(i), np.array([i])) for i in range(3)]
     shape = op.Shape(x)
     time_batch, batch = op.Slice(shape, ends[0], ends[2]), op.Slice(shape, ends[1], ends[2])

@@ -108,7 +108,7 @@ def _ranks(factors: Sequence[Floats]) -> Factors:
 def _needed(network: Network) -> list[Mask]:
     """The units of each cell, [H], that are not always 0 and from which a way leads to the head."""
     needed: list[Mask] = []
-    inputs = np.ones(network.input_size, np.bool_)
+    inputs = np.ones(network.brick * network.input_size, np.bool_)
     for layer in network.layers:
         moving = [_moving(cell, inputs) for cell in layer]
         inputs = np.concatenate(moving)

@@ -31,5 +31,5 @@ def size(network: Network) -> Size:
         sparse_bytes=4 * (stored - saved),
         int8_bytes=weights_bytes(network, Int8()),
         macs_per_step=step,
-        macs_per_window=network.steps * step + network.head_weight.size,
+        macs_per_window=network.count * step + network.head_weight.size,
     )

@@ -125,7 +125,7 @@ def resolve(
 def _ends(net: nn.Module) -> tuple[int, int]:
     """D and C of a classifier."""
     if isinstance(net, SequenceClassifier):
-        return net.rnn.input_size, net.head.out_features
+        return net.input_size, net.head.out_features
     network = plain_network(net, 8)
     return network.input_size, network.num_classes
 
@@ -159,7 +159,9 @@ def of_bundle(folder: Path) -> Source:
         for name in ("zeta", "nu", "alpha", "beta"):
             if any(key.endswith(f".{name}_logit") for key in tensors):
                 config[name] = None  # it was trained, and is among the weights
-        net = SequenceClassifier.from_config({"cell": config, "num_classes": len(made.labels), "pool": made.pool})
+        brick = made.cell["input_size"] // len(made.input.channels)
+        ends = {"num_classes": len(made.labels), "pool": made.pool, "brick": brick}
+        net = SequenceClassifier.from_config({"cell": config, **ends})
         net.load_state_dict(tensors)
     except (ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise ExportError(

@@ -12,7 +12,7 @@ import onnx
 import onnx.inliner
 from onnx import helper
 
-from fastzoo.export.frame import DOMAIN, head, include, normalise, project, zero_state
+from fastzoo.export.frame import DOMAIN, bricks, head, include, normalise, project, zero_state
 from fastzoo.export.graph import OPSET, Op
 from fastzoo.export.network import Network
 from fastzoo.export.step import Step
@@ -34,15 +34,15 @@ def unrolled(
         A model ``x [N, T, D]`` (raw units) -> ``logits [N, C]``.
     """
     op = Op("n")
-    x = op.Transpose(normalise(op, network, "x"), perm=[1, 0, 2])  # [T, N, D]
-    rows = op.Reshape(x, op.constant("rows", np.array([-1, network.input_size])))  # [T N, D]
+    x = op.Transpose(bricks(op, network, normalise(op, network, "x")), perm=[1, 0, 2])  # [T, N, D]
+    rows = op.Reshape(x, op.constant("rows", np.array([-1, network.brick * network.input_size])))  # [T N, D]
     batch = op.Slice(op.Shape("x"), op.constant("0", np.array([0])), op.constant("1", np.array([1])))
     functions, ways = [], network.directions
     for layer in range(len(network.layers)):
         of_layer = steps[layer * ways : (layer + 1) * ways]
         of_steps = [_function(step) for step in of_layer]
         states = [
-            _states(op, step, function, rows, batch, network.steps, way)
+            _states(op, step, function, rows, batch, network.count, way)
             for way, (step, function) in enumerate(zip(of_layer, of_steps, strict=True))
         ]
         functions += of_steps

@@ -278,5 +278,5 @@ class _Checked:
             int8_weights=int8_count(self.model),
             reference_difference=self.of_reference,
             unoptimised_difference=self.unoptimised,
-            kernels_per_step=kernels_of_a_step(self.model, self.form.layout, self.form.session, self.network.steps),
+            kernels_per_step=kernels_of_a_step(self.model, self.form.layout, self.form.session, self.network.count),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fastzoo.export.kernels import optimised
-from fastzoo.export.layouts import WEIGHTS, Builder, Form
+from fastzoo.export.layouts import WEIGHTS, Builder, Form, obstacles
 from fastzoo.export.network import Floats
 from fastzoo.export.report import memory, page
 from fastzoo.export.report.errors import schemes_of, traces
@@ -34,7 +34,7 @@ def report(bundle: Bundle, builder: Builder, forms: Sequence[Form], windows: Flo
         {(form.precision, form.layout): form for form in forms},
         memories={
             (form.precision, form.layout): memory.session_memory(
-                builder.build(form), form.session, builder.network.steps
+                builder.build(form), form.session, builder.network.count
             )
             for form in forms
         },
@@ -42,7 +42,7 @@ def report(bundle: Bundle, builder: Builder, forms: Sequence[Form], windows: Flo
         drawings=list(_drawings(builder, forms)),
         errors={scheme: traces(builder, scheme, windows) for scheme in schemes},
         cells=[_cell(builder, index) for index in range(len(builder.network.cells))],
-        state_size=0 if builder.network.directions > 1 else state_size(builder.network),
+        state_size=0 if "step" in obstacles(builder.network) else state_size(builder.network),
     )
     return {FILE: content.html().encode()}
 

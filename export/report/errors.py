@@ -90,7 +90,7 @@ def traces(builder: Builder, scheme: Scheme | None, windows: Floats) -> list[lis
     """
     network = builder.network
     every = slice(None, None, -(-len(windows) // WINDOWS))
-    x: Floats = ((windows[every] - network.mean) / network.std).transpose(1, 0, 2).astype(np.float32)
+    x: Floats = network.read(windows[every]).astype(np.float32)
     exact_x, rounded_x, found = x, x, []
     ways = network.directions
     for layer in range(len(network.layers)):

@@ -37,6 +37,7 @@ RECIPE = {
     "model.update_nonlinearity": Option(str, "tanh (the default), quant_tanh, relu, ...", _MODEL, name="--update"),
     "model.nu": Option(float, "FastGRNN: fixed nu; 0 (the default) runs fastest.", _MODEL),
     "model.pool": Option(int, "Average the last POOL states (default: 1).", _MODEL),
+    "model.brick": Option(int, "Read BRICK samples in one step (default: 1).", _MODEL),
     "train.epochs": Option(int, "Passes (default: 60).", _TRAINING),
     "train.batch_size": Option(int, "Default: 128.", _TRAINING),
     "train.optimizer": Option(str, "adamw (the default) or adam.", _TRAINING),
@@ -45,7 +46,7 @@ RECIPE = {
     "train.schedule": Option(str, "onecycle (the default) or step.", _TRAINING),
     "train.average": Option(float, "Decay of the running average of the weights.", _TRAINING),
     "train.label_smoothing": Option(float, "Share of the target spread over all classes.", _TRAINING),
-    "train.gradient_norm": Option(float, "Largest norm of a step's gradient.", _TRAINING),
+    "train.gradient_norm": Option(float, "The largest norm of a gradient (default: 1).", _TRAINING),
     "train.balance": Option(str, "Rare classes count more: loss, sampling or none.", _TRAINING),
     "train.patience": Option(int, "End after so many epochs without a better one.", _TRAINING),
     "train.sparsity.w": Option(

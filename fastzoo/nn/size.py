@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fastzoo.nn.cell import Cell
+from fastzoo.nn.classifier import SequenceClassifier
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def model_size(model: nn.Module, steps: int | None = None) -> ModelSize:
 
     Args:
         model: a :class:`SequenceClassifier`, a sequence module, a cell, or any module that holds some.
-        steps: T, steps of a window.
+        steps: T, samples of a window.
 
     EdgeML's rule for ``sparse_bytes`` (``countnnZ`` in its trainers): a matrix that lost more than half of its entries
     takes 8 bytes, value and index, for each that is left; everything else, scalars too, takes 4 bytes a number.
@@ -53,6 +54,7 @@ def model_size(model: nn.Module, steps: int | None = None) -> ModelSize:
     cells = [module for module in model.modules() if isinstance(module, Cell)]
     in_cells = sum(factor.numel() for cell in cells for factor in (*cell.w, *cell.u))
     step = sum(cell.macs for cell in cells)
+    brick = model.brick if isinstance(model, SequenceClassifier) else 1
     return ModelSize(
         parameters=stored,
         nonzeros=sum(int(torch.count_nonzero(p)) for p in parameters if p.dim() > 0),
@@ -60,5 +62,5 @@ def model_size(model: nn.Module, steps: int | None = None) -> ModelSize:
         sparse_bytes=4 * (sum(p.numel() for p in parameters) - saved),
         int8_bytes=products + 4 * len(matrices) + 4 * (stored - products),
         macs_per_step=step,
-        macs_per_window=None if steps is None else steps * step + products - in_cells,
+        macs_per_window=None if steps is None else steps // brick * step + products - in_cells,
     )

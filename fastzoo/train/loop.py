@@ -270,12 +270,12 @@ def _training_record(run: Run, net: SequenceClassifier, epoch: Epoch, result: Me
 def _check_fit(net: SequenceClassifier, dataset: Dataset) -> None:
     _, steps, features = dataset.x.shape
     faults = []
-    if features != net.rnn.input_size:
-        faults.append(f"the data has {features} channels, the network takes {net.rnn.input_size}")
+    if features != net.input_size:
+        faults.append(f"the data has {features} channels, the network takes {net.input_size}")
     if len(dataset.classes) != net.head.out_features:
         faults.append(f"the data has {len(dataset.classes)} classes, the network {net.head.out_features}")
-    if net.pool > steps:
-        faults.append(f"the network pools over {net.pool} steps, the windows have {steps}")
+    if fault := net.misfit(steps):
+        faults.append(fault)
     if missing := [name for i, name in enumerate(dataset.classes) if i not in dataset.train.y]:
         faults.append(f"no training window of class {', '.join(missing)}")
     if faults:

@@ -147,7 +147,7 @@ def ranges(net: SequenceClassifier, calibration: Tensor) -> tuple[Levels, ...]:
     cell = twin.rnn.cell
     found = []
     with torch.no_grad():
-        states, _ = twin.rnn(((calibration.to(twin.mean) - twin.mean) / twin.std).transpose(0, 1))
+        states, _ = twin.rnn(twin.read(calibration.to(twin.mean)))
         read = torch.cat([torch.zeros_like(states[:1]), states[:-1]])  # h before each step, [T, n, H]
         for factor in cell.u:
             found.append(Levels.of(read))

@@ -62,6 +62,7 @@ class ModelConfig:
     Args:
         cell: a name of ``fastzoo.nn.CELLS``.
         pool: how many of the last states are averaged for the head.
+        brick: samples that are read in one step.
 
     The other fields are arguments of the cell's module in ``fastzoo.nn``; one that this cell lacks keeps its default.
     A rank may be ``"full"``, a scalar ``"trained"``: None, which TOML does not have.
@@ -82,6 +83,7 @@ class ModelConfig:
     nu: float | None = 0.0
     gate_bias: float | Sequence[float] = 1.0
     pool: int = 1
+    brick: int = 1
 
     def __post_init__(self) -> None:
         for name, word in _NONE.items():
@@ -101,15 +103,17 @@ class ModelConfig:
         try:
             if self.cell not in CELLS:
                 raise ValueError(f"unknown cell {self.cell!r}; there are {', '.join(CELLS)}")
-            rnn = CELLS[self.cell](dataset.x.shape[2], **self._arguments(CELLS[self.cell]))
-            return SequenceClassifier(rnn, len(dataset.classes), self.pool)
+            if not is_whole(self.brick, 1):
+                raise ValueError(f"brick must be a whole number of at least 1, not {self.brick!r}")
+            rnn = CELLS[self.cell](dataset.x.shape[2] * self.brick, **self._arguments(CELLS[self.cell]))
+            return SequenceClassifier(rnn, len(dataset.classes), self.pool, self.brick)
         except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: more memory than there is
             raise TrainingError(f"cannot build this network for {dataset.id!r}: {error}") from error
 
     def _arguments(self, kind: type[Recurrent]) -> dict[str, Any]:
         """The fields that ``kind`` takes."""
         taken = {*signature(Recurrent).parameters, *signature(kind.cell_type).parameters}
-        own = [f for f in fields(self) if f.name not in ("cell", "pool")]
+        own = [f for f in fields(self) if f.name not in ("cell", "pool", "brick")]
         if foreign := [f.name for f in own if f.name not in taken and getattr(self, f.name) != f.default]:
             raise ValueError(f"a {self.cell} has no {', '.join(foreign)}")
         return {f.name: getattr(self, f.name) for f in own if f.name in taken}

@@ -73,15 +73,15 @@ def classifier(
     pool: int = POOL,
     seed: int = 0,
     kind: str = "fastgrnn",
+    brick: int = 1,
     **arguments: Any,
 ) -> SequenceClassifier:
     """Random weights large enough to reach every piece of the piecewise-linear functions; raw units far from zero."""
     torch.manual_seed(seed)
     channels, hidden, classes = sizes
     arguments |= {"update_nonlinearity": update} | ({"gate_nonlinearity": gate} if kind != "fastrnn" else {})
-    net = SequenceClassifier(
-        CELLS[kind](channels, hidden, w_rank=ranks[0], u_rank=ranks[1], **arguments), classes, pool
-    )
+    rnn = CELLS[kind](channels * brick, hidden, w_rank=ranks[0], u_rank=ranks[1], **arguments)
+    net = SequenceClassifier(rnn, classes, pool, brick)
     w, u, bias = 1.0, 0.5, 0.5  # standard deviations
     if "relu" in (gate, update):
         w, u = 0.75, 0.25
@@ -101,7 +101,7 @@ def classifier(
 
 def windows(count: int, net: SequenceClassifier | None = None, steps: int = T, seed: int = 1) -> Floats:
     """Raw windows [count, T, D]: gravity, degrees and tesla, say."""
-    channels = net.rnn.input_size if net else D
+    channels = net.input_size if net else D
     rng = np.random.default_rng(seed)
     offset, unit = np.resize([9.8, -40.0, 1e-5], channels), np.resize([2.0, 30.0, 3e-5], channels)
     return (offset + unit * rng.normal(size=(count, steps, channels))).astype(np.float32)

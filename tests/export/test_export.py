@@ -27,6 +27,7 @@ from fastzoo.errors import BundleError, ExportError
 from fastzoo.export import export
 from fastzoo.export.graph import constants, operators
 from fastzoo.nn import CELLS, FastGRNN, SequenceClassifier, model_size
+from fastzoo.train import ModelConfig, Settings, fit
 
 from . import networks
 from .conftest import Exported
@@ -260,6 +261,29 @@ def test_every_cell_is_exported_in_every_layout(kind: str, stack: str, dataset: 
     x = dataset.test.x
     for layout in ("fused", "scan", "unrolled"):
         assert fastzoo.load(tmp_path / "it", precision="fp32", layout=layout).logits(x).shape == (len(x), 3)
+
+
+def test_what_reads_bricks_is_trained_exported_and_takes_samples(dataset: Dataset, tmp_path: Path) -> None:
+    model = ModelConfig(hidden_size=12, w_rank=6, u_rank=6, pool=4, brick=4)
+    settings = Settings(epochs=8, batch_size=32, learning_rate=0.03, qat=True)
+    net = fit(model.build(dataset, 0), dataset, settings, progress=False).net
+    made = export(net, tmp_path / "it", dataset=dataset)
+    assert list(made.precisions["int8"].layouts) == ["fused", "scan", "unrolled"]
+    assert made.input.steps == dataset.x.shape[1]
+    assert made.size.macs_per_step == 12 * 6 + 6 * 24 + 2 * 6 * 12
+    assert made.size.macs_per_window == 6 * made.size.macs_per_step + 3 * 12
+    x, expected = dataset.test.x, networks.logits(net, dataset.test.x)
+    for backend in ("onnxruntime", "numpy"):
+        for layout in ("fused", "scan", "unrolled"):
+            loaded = fastzoo.load(tmp_path / "it", precision="fp32", layout=layout, backend=backend)
+            assert np.abs(loaded.logits(x) - expected).max() < 1e-4
+    recording = x[:4].reshape(-1, x.shape[2])
+    answers = loaded.stream(hop=3).push(recording)  # windows may begin in the middle of a brick
+    windows = np.stack([recording[i : i + x.shape[1]] for i in range(0, len(recording) - x.shape[1] + 1, 3)])
+    assert [answer.label for answer in answers] == list(loaded.predict(windows))
+    again = export(tmp_path / "it", tmp_path / "again", dataset=dataset, layouts=["fused"])
+    for precision, files in again.precisions.items():
+        assert files.layouts["fused"].sha256 == made.precisions[precision].layouts["fused"].sha256
 
 
 def test_plain_torch_is_exported(dataset: Dataset, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from fastzoo.errors import ExportError
 from fastzoo.export import reference
+from fastzoo.export.c import c_header
 from fastzoo.export.calibrate import Method
 from fastzoo.export.graph import Op, nodes, operators
 from fastzoo.export.layouts import (
@@ -104,6 +105,49 @@ def test_a_long_window_is_the_equation(variant: str) -> None:
 def test_every_pool(variant: str, pool: int, stack: str) -> None:
     net = classifier(pool=pool, **VARIANTS[variant], **STACKS[stack])
     assert faults_of(net, windows(6)) == []
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("brick", [2, 5])
+@variants
+def test_bricks_in_every_layout_are_the_equation(variant: str, brick: int, stack: str) -> None:
+    net = classifier(brick=brick, pool=2, **VARIANTS[variant], **STACKS[stack])
+    assert {form.layout for form in fp32(builder(net, 20))} >= {"scan", "unrolled"}
+    assert faults_of(net, windows(6, net, steps=20)) == []
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize("layout", ["scan", "unrolled"])
+def test_bricks_in_int8_are_close_to_the_equation(layout: str, scheme: Scheme) -> None:
+    net = classifier(brick=4, pool=2, nu=0.0)
+    x = windows(6, net, steps=20)
+    form = Form("int8", layout, scheme)
+    assert networks.error(run(builder(net, 20).build(form), x, form), networks.exact(net, x)) < 0.1
+
+
+def test_onnxs_own_implementation_reads_bricks_alike() -> None:
+    net = classifier(brick=4, pool=2, nu=0.0)
+    x, made = windows(3, net, steps=20), builder(net, 20)
+    for form in fp32(made):
+        answer = reference.evaluate(made.build(form), {"x": x})[0]
+        assert networks.error(answer, networks.exact(net, x)) < TOLERANCE, form.layout
+
+
+def test_of_bricks_there_is_no_step_and_no_c() -> None:
+    made = network(classifier(brick=2, nu=0.0), 20)
+    assert [form.layout for form in forms(made, None, ("fp32",))] == ["fused", "scan", "unrolled"]
+    with pytest.raises(ExportError, match="'step' does not exist for this model: it reads 2 samples in one step"):
+        forms(made, ("step",), ("fp32",))
+    with pytest.raises(ExportError, match="C reads one sample in a step, this network 2"):
+        c_header(made, "bricks", ["a"] * made.num_classes, ["x"] * made.input_size, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"), [(21, "no whole number of bricks of 2"), (4, "shorter than the 3 states")]
+)
+def test_windows_that_bricks_cannot_read_are_refused(steps: int, wanted: str) -> None:
+    with pytest.raises(ExportError, match=wanted):
+        network(classifier(brick=2, pool=3), steps)
 
 
 def test_one_step_is_a_window_too() -> None:

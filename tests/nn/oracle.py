@@ -177,7 +177,8 @@ def visits_every_piece(cells: Sequence[Cell]) -> bool:
 def logits(net: SequenceClassifier, x: npt.NDArray[np.floating]) -> Floats:
     """``x [N, T, D]`` in raw units -> [N, C]."""
     normalised = (x.astype(np.float64) - net.mean.numpy()) / net.std.numpy()
-    states, _, _ = run(net.rnn, normalised.transpose(1, 0, 2))
+    bricks = np.stack([normalised[:, i :: net.brick] for i in range(net.brick)], axis=2)  # [N, T / brick, brick, D]
+    states, _, _ = run(net.rnn, bricks.reshape(*bricks.shape[:2], -1).transpose(1, 0, 2))
     reached = [states[-net.pool :, :, : net.rnn.hidden_size], states[: net.pool, :, net.rnn.hidden_size :]]
     pooled = np.concatenate([part.mean(axis=0) for part in reached], axis=1)
     return linear(net.head, pooled)

@@ -42,6 +42,43 @@ def test_logits_are_those_of_the_equation(kind: str, stack: str, batch: int, poo
     assert np.abs(logits.numpy() - oracle.logits(net, x.numpy())).max() < 1e-5
 
 
+@pytest.mark.parametrize("brick", [2, 3, 6])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_bricks_are_samples_side_by_side(brick: int, bidirectional: bool) -> None:
+    torch.manual_seed(0)
+    rnn, x = FastGRNN(brick * D, H, bidirectional=bidirectional), windows()
+    net, whole = SequenceClassifier(rnn, C, 1, brick), SequenceClassifier(rnn, C)
+    whole.head.load_state_dict(net.head.state_dict())
+    net.set_normalisation(x, 0.5)
+    whole.mean.copy_(net.mean.repeat(brick))
+    whole.std.copy_(net.std.repeat(brick))
+    assert (net.input_size, net.mean.shape) == (D, (D,))
+    assert torch.equal(net(x), whole(x.reshape(len(x), T // brick, brick * D)))
+
+
+def test_a_network_of_bricks_is_built_again_from_its_description() -> None:
+    net = SequenceClassifier(FastGRNN(2 * D, H, w_rank=2, nu=0.0), C, 3, brick=2)
+    config = json.loads(json.dumps(net.config()))
+    again = SequenceClassifier.from_config(config)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again(windows()), net(windows()))
+    assert "brick" not in make().config(), "what was written before bricks stays as it is"
+
+
+@pytest.mark.parametrize("brick", [0, -1, 1.5, True, "2", 4])
+def test_bricks_that_do_not_fill_the_input_are_refused(brick: Any) -> None:
+    with pytest.raises(ValueError, match=f"fill the {2 * D} inputs of the rnn, not {brick!r}"):
+        SequenceClassifier(FastGRNN(2 * D, H), C, brick=brick)
+
+
+def test_windows_are_whole_bricks_and_long_enough_for_the_pool() -> None:
+    net = SequenceClassifier(FastGRNN(2 * D, H), C, 2, brick=2)
+    with pytest.raises(ValueError, match="windows of 5 samples are no whole number of bricks of 2"):
+        net(windows(steps=5))
+    with pytest.raises(ValueError, match="pool = 2 states, but the windows have 1 steps"):
+        net(windows(steps=2))
+
+
 @pytest.mark.parametrize("pool", [1, 2, T])
 def test_of_both_directions_the_states_reached_last_are_pooled(pool: int) -> None:
     torch.manual_seed(0)

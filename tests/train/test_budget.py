@@ -29,8 +29,8 @@ def built(model: ModelConfig, sizes: budget.Sizes = SIZES) -> SequenceClassifier
     """The network, without the help of a data set."""
     fields = vars(model)
     names = ("hidden_size", "num_layers", "bidirectional", "w_rank", "u_rank")
-    rnn = CELLS[model.cell](sizes[0], **{name: fields[name] for name in names})
-    return SequenceClassifier(rnn, sizes[1], model.pool)
+    rnn = CELLS[model.cell](sizes[0] * model.brick, **{name: fields[name] for name in names})
+    return SequenceClassifier(rnn, sizes[1], model.pool, model.brick)
 
 
 def weight(model: ModelConfig, sizes: budget.Sizes = SIZES) -> int:
@@ -41,7 +41,7 @@ def weight(model: ModelConfig, sizes: budget.Sizes = SIZES) -> int:
 def networks(draw: st.DrawFn) -> tuple[ModelConfig, budget.Sizes]:
     """All cells, stacks, directions and ranks, one for all layers or one for each."""
     channels, classes, hidden, layers = (draw(st.integers(*ends)) for ends in ((1, 12), (2, 9), (1, 24), (1, 3)))
-    both = draw(st.booleans())
+    both, brick = draw(st.booleans()), draw(st.sampled_from([1, 1, 2, 4]))
 
     def rank(largest: int) -> Any:
         one = st.none() | st.integers(1, largest)
@@ -52,8 +52,9 @@ def networks(draw: st.DrawFn) -> tuple[ModelConfig, budget.Sizes]:
         hidden_size=hidden,
         num_layers=layers,
         bidirectional=both,
-        w_rank=rank(min(channels, hidden)),
+        w_rank=rank(min(channels * brick, hidden)),
         u_rank=rank(hidden),
+        brick=brick,
     )
     return model, (channels, classes, 32)
 
@@ -97,7 +98,12 @@ def test_every_alternative_fits_and_asks_for_no_more(network: tuple[ModelConfig,
                     assert limit * (rows + columns) + 8 >= rows * columns + 4, "full only where it weighs no more"
     if not found:
         lowest = ModelConfig(
-            cell=model.cell, hidden_size=1, num_layers=model.num_layers, bidirectional=model.bidirectional, w_rank=1
+            cell=model.cell,
+            hidden_size=1,
+            num_layers=model.num_layers,
+            bidirectional=model.bidirectional,
+            w_rank=1,
+            brick=model.brick,
         )
         assert min(weight(lowest, sizes), weight(replace(lowest, w_rank=None), sizes)) > most
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,17 @@ def written(folder: Path, text: str | bytes) -> Path:
     path = folder / "recipe.toml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
+
+
+@pytest.mark.parametrize("brick", [0, -2, 1.5, True, "2"])
+def test_a_model_of_impossible_bricks_is_refused(brick: Any, dataset: Dataset) -> None:
+    with pytest.raises(TrainingError, match="brick must be a whole number"):
+        replace(MODEL, brick=brick).build(dataset, 0)
+
+
+def test_a_model_reads_bricks(dataset: Dataset) -> None:
+    net = ModelConfig(hidden_size=8, brick=4).build(dataset, 0)
+    assert (net.brick, net.input_size, net.rnn.input_size) == (4, 6, 24)
 
 
 def test_a_recipe_says_everything(tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ def to_edgeml(
     if not is_whole(steps, 1):
         raise EdgeMLError(f"steps must be a whole number of at least 1, not {steps!r}")
     rnn, target = net.rnn, Path(folder)
-    if rnn.num_layers > 1 or rnn.bidirectional or net.pool > 1:
+    if rnn.num_layers > 1 or rnn.bidirectional or net.pool > 1 or net.brick > 1:
         raise EdgeMLError(
             "EdgeML's trainers have one layer in one direction and classify its last state; this network has "
-            f"num_layers={rnn.num_layers}, bidirectional={rnn.bidirectional}, pool={net.pool}"
+            f"num_layers={rnn.num_layers}, bidirectional={rnn.bidirectional}, pool={net.pool}, brick={net.brick}"
         )
     arrays = {
         **_cell_arrays(rnn, framework),

@@ -31,7 +31,7 @@ class Scales:
     def __init__(self, model: ModelConfig, data: Dataset | Sizes, sparsity: Sparsity | None) -> None:
         self.model, self.sparsity = model, sparsity
         self.dataset = data if isinstance(data, Dataset) else _stand_in(*data)
-        self.channels, self.classes = self.dataset.x.shape[2], len(self.dataset.classes)
+        self.channels, self.classes = self.dataset.x.shape[2] * self._brick(model), len(self.dataset.classes)
         self.directions = 2 if model.bidirectional else 1
         if not self._possible():
             model.build(self.dataset, 0)  # says what is wrong
@@ -40,11 +40,16 @@ class Scales:
             cell: Any = kind(1, 1)  # type: ignore[call-arg]
             self.biases: int = sum(p.numel() for p in cell.parameters() if p.dim() == 1)
 
+    @staticmethod
+    def _brick(model: ModelConfig) -> int:
+        """Samples in a step; 1 where the model says nonsense, which :meth:`ModelConfig.build` refuses."""
+        return model.brick if is_whole(model.brick, 1) else 1
+
     def _possible(self) -> bool:
         """Whether sizes and ranks are such that the network can be built."""
         model = self.model
         cell = isinstance(model.cell, str) and model.cell in CELLS
-        if not (cell and is_whole(model.hidden_size, 1) and is_whole(model.num_layers, 1)):
+        if not (cell and is_whole(model.brick, 1) and is_whole(model.hidden_size, 1) and is_whole(model.num_layers, 1)):
             return False
         self.blocks = len(CELLS[model.cell].cell_type.blocks)
         of_layers = [
