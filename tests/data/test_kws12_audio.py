@@ -6,6 +6,7 @@ JPEG, which alone moves a level by 4 of 255. For other words only some clips hav
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,25 +84,25 @@ def test_every_published_model_hears_the_class_that_it_reads(pairs: Pairs) -> No
 
 
 class Small(nn.Module):
-    """A GRU over seven frames at a time."""
+    """A GRU over two frames at a time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rnn = nn.GRU(7 * 40, 64, batch_first=True)
+        self.rnn = nn.GRU(2 * 40, 64, batch_first=True)
         self.out = nn.Linear(64, 12)
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
-        states, _ = self.rnn((levels.float() / 64 - 1.3).reshape(len(levels), 14, 280))
-        logits: torch.Tensor = self.out(states[:, -6:].mean(dim=1))
+        states, _ = self.rnn((levels.float() / 64 - 1.3).reshape(len(levels), 49, 80))
+        logits: torch.Tensor = self.out(states[:, -20:].mean(dim=1))
         return logits
 
 
-def trained(features: data.Dataset, windows: int = 12000, epochs: int = 4) -> Small:
+def trained(features: data.Dataset, windows: int = 25600, epochs: int = 5) -> Small:
     rows = np.random.default_rng(0).permutation(np.flatnonzero(features.split == 0))[:windows]
     x, y = torch.from_numpy(features.x[rows]), torch.from_numpy(features.y[rows])
     net = Small()
     optimizer = torch.optim.Adam(net.parameters())
-    batches = epochs * (windows // 128)
+    batches = epochs * (windows // 128)  # windows is a multiple of it
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=batches)
     for _ in range(epochs):
         for batch in torch.randperm(windows).split(128):
@@ -118,12 +119,22 @@ def classes(net: Small, levels: Levels) -> npt.NDArray[Any]:
         return np.asarray(net(torch.from_numpy(levels)).argmax(dim=1))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """More only wait for each other on so small a net, and round differently."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
 @pytest.mark.real_data
+@pytest.mark.usefixtures("one_thread")
 def test_a_classifier_of_published_maps_hears_the_same_class_in_the_sound(pairs: Pairs) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = trained(pairs.features)
     heard, read = classes(net, pairs.heard), classes(net, pairs.published)
-    assert (read == pairs.y).mean() > 0.75  # it has learned something
+    assert (read == pairs.y).mean() > 0.8  # it has learned something
     assert (heard == read).mean() >= SAME
