@@ -252,10 +252,8 @@ def _train(
     typer.echo(f"Report: {folder / 'report.md'}")
     if recipe.folds:
         typer.echo("Of folds none is exported: train once more without --folds for a model")
-    elif recipe.model.cell == "fastgrnn" and len(net.rnn.cells) == 1:
-        typer.echo(f"Next: fastzoo export {folder} --out my-model")
     else:
-        typer.echo("So far `fastzoo export` takes a fastgrnn of one layer and one direction only")
+        typer.echo(f"Next: fastzoo export {folder} --out my-model")
 
 
 def _check(dataset: Dataset, recipe: Recipe) -> None:

@@ -118,7 +118,7 @@ class Bridge:
                     log.info("connected to %s, listening to %s", self.url, self.source)
                     with self._told(metrics), _Topics(self, model, streams, limits, metrics, client) as topics:
                         async for message in client.messages:
-                            if overflow.overflowed():
+                            if overflow.came_before(message):
                                 log.warning("MQTT messages come faster than they are computed; streams begin anew")
                                 metrics.messages.labels("lost").inc()
                                 topics.reset()
@@ -146,9 +146,9 @@ class Bridge:
 
             def put_nowait(self, item: aiomqtt.Message) -> None:
                 if self.qsize() >= _WAITING or self.waiting + _size(item) > most:
-                    overflow.happened = True
                     while not self.empty():
-                        self.get_nowait()
+                        overflow.forget(self.get_nowait())
+                    overflow.note(item)
                 super().put_nowait(item)
 
             def _put(self, item: aiomqtt.Message) -> None:
@@ -189,14 +189,28 @@ class Bridge:
         await client.publish(self._target(topic), json.dumps(document))
 
 
-@dataclass
 class _Overflow:
-    happened: bool = False
+    """Which messages are the first after others were lost.
 
-    def overflowed(self) -> bool:
-        """Whether messages were lost since it was asked last."""
-        happened, self.happened = self.happened, False
-        return happened
+    A flag would not do: a message from before the loss may have left the queue and wait to be taken.
+    """
+
+    def __init__(self) -> None:
+        self._first: list[aiomqtt.Message] = []
+
+    def note(self, message: aiomqtt.Message) -> None:
+        """Messages were lost before this one."""
+        self._first.append(message)
+
+    def forget(self, message: aiomqtt.Message) -> None:
+        """This one is lost itself."""
+        self._first = [first for first in self._first if first is not message]
+
+    def came_before(self, message: aiomqtt.Message) -> bool:
+        """Whether messages were lost before this one; it is asked once."""
+        lost = any(first is message for first in self._first)
+        self.forget(message)
+        return lost
 
 
 @dataclass
