@@ -43,6 +43,13 @@ def export(
     per_channel: Annotated[
         bool, typer.Option("--per-channel", help="A scale for each output channel of a matrix: more faithful.")
     ] = False,
+    frontend: Annotated[
+        str | None,
+        typer.Option(
+            help="What made the windows from sound of 16000 samples/s, where the data set does not say: kws12, or "
+            "fields such as 'bands=32, clip_s=1.5'."
+        ),
+    ] = None,
     format: Annotated[  # noqa: A002
         list[str] | None, typer.Option("--format", help="onnx, or c for C99 headers beside it; repeatable.")
     ] = None,
@@ -58,6 +65,7 @@ def export(
 
     Example: fastzoo export runs/fastgrnn-har --out my-model --report
     """
+    from fastzoo.data.audio import parse_frontend
     from fastzoo.export import export as export_bundle
 
     console = _console.console()
@@ -73,6 +81,7 @@ def export(
             activations=activations,
             percentile=percentile,
             per_channel=per_channel,
+            frontend=None if frontend is None else parse_frontend(frontend),
             formats=("onnx", *(format or ())),
             report=report,
             inline=inline,

@@ -220,9 +220,22 @@ def _frontend(rate: int, cut: Cut, given: Given) -> LogMel:
     if isinstance(given, LogMel):
         return given
     if isinstance(given, str):
-        return LogMel.kws12(rate, "bytes") if given == "kws12" else LogMel.of({**_parsed(given), "rate": rate})
+        return parse_frontend(given, rate)
     length = {} if cut.window is None else {"clip_s": cut.window / rate}
     return LogMel.of({**length, **(given or {}), "rate": rate})
+
+
+def parse_frontend(text: str, rate: int = 16000) -> LogMel:
+    """A front end out of ``"kws12"`` or ``"bands=32, clip_s=1.5"``.
+
+    Args:
+        text: the name of a known one, or fields that differ from the usual ones.
+        rate: samples per second of the sound.
+
+    Raises:
+        DataError: it is neither.
+    """
+    return LogMel.kws12(rate, "bytes") if text == "kws12" else LogMel.of({**_parsed(text), "rate": rate})
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastzoo
 from fastzoo import train
+from fastzoo.audio import LogMel
+from fastzoo.data import Dataset
 from fastzoo.errors import DataError, ExportError, TrainingError
 from fastzoo.nn import CELLS, model_size
 from fastzoo.train import checkpoint
@@ -158,3 +161,30 @@ def test_the_demo_makes_evaluates_and_keeps_a_model(tmp_path: Path) -> None:
     assert "fastgrnn-digits-int8" in result.output
     assert os.environ.get("FASTZOO_REGISTRY") == before
     assert isinstance(error("demo", "--epochs", "1", "--out", tmp_path / "demo"), ExportError)
+
+
+def test_windows_of_sound_that_carry_no_front_end_get_one_at_export(tmp_path: Path) -> None:
+    rows = np.arange(48)
+    made = Dataset(
+        id="words",
+        x=np.random.default_rng(0).integers(0, 255, (48, 98, 40), np.uint8),
+        y=rows % 2,
+        group=rows % 6,
+        split=np.where(rows % 6 < 4, 0, 2).astype(np.uint8),
+        classes=("no", "yes"),
+        channels=LogMel.kws12().channels,
+        rate=100.0,
+    )
+    made.save(tmp_path)
+    network = ["--hidden-size", "4", "--w-rank", "2", "--u-rank", "2", "--epochs", "1"]
+    trained = run("train", "--data", tmp_path / "words.npz", *network, "--out", tmp_path / "run")
+    assert trained.exit_code == 0, trained.output
+    options = ["--layout", "fused", "--activations-in", "none"]
+    exported = run("export", tmp_path / "run", "--out", tmp_path / "heard", "--frontend", "kws12", *options)
+    assert exported.exit_code == 0, exported.output
+    model = fastzoo.load(tmp_path / "heard")
+    assert model.frontend == LogMel.kws12(16000, "bytes")
+    assert model.features(np.zeros(16000, np.int16), 16000).shape == (98, 40)
+    assert "a front end is 'kws12', or fields as in" in str(
+        error("export", tmp_path / "run", "--out", tmp_path / "b", "--frontend", "kws13", *options)
+    )
