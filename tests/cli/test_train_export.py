@@ -179,7 +179,7 @@ def test_windows_of_sound_that_carry_no_front_end_get_one_at_export(tmp_path: Pa
     network = ["--hidden-size", "4", "--w-rank", "2", "--u-rank", "2", "--epochs", "1"]
     trained = run("train", "--data", tmp_path / "words.npz", *network, "--out", tmp_path / "run")
     assert trained.exit_code == 0, trained.output
-    options = ["--data", tmp_path / "words.npz", "--layout", "fused", "--activations-in", "none"]
+    options: list[str | Path] = ["--data", tmp_path / "words.npz", "--layout", "fused", "--activations-in", "none"]
     exported = run("export", tmp_path / "run", "--out", tmp_path / "heard", "--frontend", "kws12", *options)
     assert exported.exit_code == 0, exported.output
     model = fastzoo.load(tmp_path / "heard")
