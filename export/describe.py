@@ -30,14 +30,14 @@ def size(source: Source) -> Size:
 
 
 def cell(source: Source, network: Network) -> Mapping[str, Any]:
-    """The recurrent module's configuration; of a single cell also its trained scalars."""
+    """The recurrent module's configuration, and how many samples it reads in a step; of one cell its trained scalars."""
     if not isinstance(source.net, SequenceClassifier):
         one = network.cells[0]
         return {
             "type": one.kind, "input_size": one.input_size, "hidden_size": one.hidden_size,
             "num_layers": len(network.layers), "bidirectional": network.directions == 2,
         }  # fmt: skip
-    config = source.net.rnn.config()
+    config = source.net.rnn.config() | ({"brick": network.brick} if network.brick > 1 else {})
     return config | (dict(network.cells[0].scalars) if len(network.cells) == 1 else {})
 
 

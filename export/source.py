@@ -155,7 +155,7 @@ def of_bundle(folder: Path) -> Source:
     made = bundles.read(folder)
     try:
         tensors = safetensors.torch.load(bundles.read_file(folder, made.weights))
-        config = {key: value for key, value in made.cell.items() if key != "cut"}
+        config = {key: value for key, value in made.cell.items() if key not in ("cut", "brick")}
         for name in ("zeta", "nu", "alpha", "beta"):
             if any(key.endswith(f".{name}_logit") for key in tensors):
                 config[name] = None  # it was trained, and is among the weights

@@ -270,6 +270,7 @@ def test_what_reads_bricks_is_trained_exported_and_takes_samples(dataset: Datase
     made = export(net, tmp_path / "it", dataset=dataset)
     assert list(made.precisions["int8"].layouts) == ["fused", "scan", "unrolled"]
     assert made.input.steps == dataset.x.shape[1]
+    assert made.cell["brick"] == 4
     assert made.size.macs_per_step == 12 * 6 + 6 * 24 + 2 * 6 * 12
     assert made.size.macs_per_window == 6 * made.size.macs_per_step + 3 * 12
     x, expected = dataset.test.x, networks.logits(net, dataset.test.x)
