@@ -30,7 +30,7 @@ def size(source: Source) -> Size:
 
 
 def cell(source: Source, network: Network) -> Mapping[str, Any]:
-    """The recurrent module's configuration, and how many samples it reads in a step; of one cell its trained scalars."""
+    """The recurrent module's configuration, and the samples it reads in a step; of one cell its trained scalars."""
     if not isinstance(source.net, SequenceClassifier):
         one = network.cells[0]
         return {
