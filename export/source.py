@@ -209,7 +209,7 @@ def _data_set(
     if dataset is None:
         return None, None
     digest = dataset.sha256
-    if settings:
+    if settings and settings["validation_fraction"]:
         dataset = dataset.with_validation(settings["validation_fraction"], settings["validation_seed"])
     return dataset, digest
 

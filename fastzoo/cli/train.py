@@ -263,7 +263,7 @@ def _check(dataset: Dataset, recipe: Recipe) -> None:
 
     settings = recipe.settings
     if not recipe.folds:
-        dataset = dataset.with_validation(settings.validation_fraction, settings.validation_seed)
+        dataset = settings.hold_out(dataset)
     found = data.inspect(dataset, settings.batch_size)
     for note in found.notes:
         typer.echo(note, err=True)
@@ -278,8 +278,10 @@ def _report(number: int, run: Run) -> None:
     if run.best is None or run.validation is None or run.folder is None:
         return
     word = "interrupted, " if run.interrupted else ""
+    held_out = run.validation.split == "validation"
     _console.console().print(
-        f"{run.folder.name}: {word}best epoch {run.best.epoch}, validation accuracy "
+        f"{run.folder.name}: {word}{'best' if held_out else 'last'} epoch {run.best.epoch}, "
+        f"{run.validation.split} accuracy "
         f"{_console.percent(run.validation.accuracy)} (macro F1 {_console.percent(run.validation.macro_f1)}) "
-        f"on {run.validation.n} windows of held-out groups; kept in {run.folder}"
+        f"on {run.validation.n} windows{' of held-out groups' if held_out else ''}; kept in {run.folder}"
     )

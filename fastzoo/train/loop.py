@@ -86,9 +86,9 @@ def fit(
     """Train ``net`` on the training windows of ``dataset`` and keep the epoch that is best on its validation windows.
 
     Validation accuracy decides; of equals, the later epoch. Where the data set has no validation split, whole groups
-    of the training split are held out. With sparsity, an epoch counts once the weights are as sparse as they shall be;
-    with ``qat``, in the last phase, and as its int8 file will answer. Ctrl-C ends the run early and keeps the best
-    weights so far; so does an error.
+    of the training split are held out; with ``validation_fraction`` 0 none are, and the last epoch is kept. With
+    sparsity, an epoch counts once the weights are as sparse as they shall be; with ``qat``, in the last phase, and as
+    its int8 file will answer. Ctrl-C ends the run early and keeps the best weights so far; so does an error.
 
     Args:
         net: changed in place.
@@ -110,7 +110,7 @@ def fit(
         ValueError: a setting is out of range.
     """
     settings = replace(settings or Settings(), **overrides)
-    source, dataset = dataset, dataset.with_validation(settings.validation_fraction, settings.validation_seed)
+    source, dataset = dataset, settings.hold_out(dataset)
     _check_fit(net, dataset)
     run = Run(net, settings, source, dataset, folder=Path(out) if out is not None else None, bundle=bundle or {})
     with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator, which is the caller's
@@ -135,11 +135,12 @@ def _run(run: Run, resumed: bool, progress: bool, on_epoch: Callable[[Epoch], No
         try:
             while not run.finished:
                 loss = trainer.epoch(lambda loss: bar.update(task, advance=1, loss=loss))
-                result = evaluate(trainer.answering, dataset.validation, dataset.classes, "validation")
+                result = _judge(trainer.answering, dataset)
                 epoch = _epoch(trainer, loss, result)
                 bar.update(task, accuracy=100 * result.accuracy, description=_phase(trainer, epoch))
                 run.history.append(epoch)
-                if trainer.counts and (not run.best or result.accuracy >= run.best.validation_accuracy):
+                better = not run.best or result.accuracy >= run.best.validation_accuracy
+                if trainer.counts and (better or result.split == "training"):
                     _keep(run, trainer.judged, result)
                     best = trainer.weights()
                 record.write(run.history)
@@ -150,7 +151,7 @@ def _run(run: Run, resumed: bool, progress: bool, on_epoch: Callable[[Epoch], No
             run.interrupted = True
             if run.best is None:  # not one epoch counts: what there is must do
                 best = trainer.weights()
-                result = evaluate(trainer.answering, dataset.validation, dataset.classes, "validation")
+                result = _judge(trainer.answering, dataset)
                 if not run.history:
                     run.history.append(Epoch(0, math.nan, result.accuracy, result.macro_f1))
                 _keep(run, trainer.judged, result)
@@ -161,6 +162,14 @@ def _run(run: Run, resumed: bool, progress: bool, on_epoch: Callable[[Epoch], No
 def evaluate(net: SequenceClassifier, part: Split, classes: Sequence[str], name: str) -> Metrics:
     """Accuracy, macro F1, per-class figures and confusion of a torch model on one part of a data set."""
     return metrics.evaluate(predict(net, part.x), part.y, classes, name)
+
+
+def _judge(net: SequenceClassifier, dataset: Dataset) -> Metrics:
+    """On the validation windows; on those of training where none are held out."""
+    held_out = dataset.validation
+    if len(held_out):
+        return evaluate(net, held_out, dataset.classes, "validation")
+    return evaluate(net, dataset.train, dataset.classes, "training")
 
 
 def predict(net: SequenceClassifier, x: npt.NDArray[Any], batch_size: int = 1024) -> npt.NDArray[np.int64]:
@@ -242,7 +251,7 @@ def _go_on(run: Run, trainer: Trainer) -> dict[str, Tensor] | None:
         net = copy.deepcopy(run.net)
         net.load_state_dict(best)
         judged = trainer.quantizer.rounded(net) if trainer.quantizer else net
-        run.validation = evaluate(judged, run.dataset.validation, run.dataset.classes, "validation")
+        run.validation = _judge(judged, run.dataset)
         if not whole:  # the state is, and so the checkpoint can be made again
             data = checkpoint.DataRecord.of(run.source)
             checkpoint.save(run.folder, net, data, _training_record(run, net, run.best, run.validation))
@@ -262,7 +271,7 @@ def _training_record(run: Run, net: SequenceClassifier, epoch: Epoch, result: Me
         "settings": asdict(run.settings),
         "epoch": epoch.epoch,
         "size": asdict(model_size(net, run.source.x.shape[1])),
-        "validation": {"accuracy": result.accuracy, "macro_f1": result.macro_f1, "n": result.n},
+        result.split: {"accuracy": result.accuracy, "macro_f1": result.macro_f1, "n": result.n},
         "bundle": dict(run.bundle),
     }
 

@@ -203,7 +203,7 @@ def _whole(task: Task, outcome: _Outcome) -> Run:
         task.net,
         settings,
         task.dataset,
-        task.dataset.with_validation(settings.validation_fraction, settings.validation_seed),
+        settings.hold_out(task.dataset),
         outcome.history,
         outcome.best,
         outcome.validation,

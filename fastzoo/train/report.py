@@ -35,9 +35,8 @@ def write(folder: Path, run: Run, test: Metrics | None) -> None:
         TrainingError: the folder cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    measured = {"validation": run.validation, **({"test": test} if test else {})}
     files = {
-        "metrics.json": _json({name: asdict(found) for name, found in measured.items() if found}),
+        "metrics.json": _json({found.split: asdict(found) for found in (run.validation, test) if found}),
         "curves.png": _png(_curves(run.history, run.best)),
         "report.md": _page(run, test).encode(),
     }
@@ -105,10 +104,10 @@ def _page(run: Run, test: Metrics | None) -> str:
         ["size", str(model_size(run.net, run.source.x.shape[1]))],
         ["best epoch", f"{run.best.epoch} of {len(run.history)}"],
     ]
-    for name, found in (("validation", run.validation), ("test", test)):
+    for found in (run.validation, test):
         if found:
             facts.append(
-                [name, f"{_percent(found.accuracy)} right, macro F1 {_percent(found.macro_f1)}, n = {found.n}"]
+                [found.split, f"{_percent(found.accuracy)} right, macro F1 {_percent(found.macro_f1)}, n = {found.n}"]
             )
     sections = [f"# {run.folder.name if run.folder else run.source.id}\n", _table(["", ""], facts)]
     sections.append("\n![loss and accuracy](curves.png)\n")

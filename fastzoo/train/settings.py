@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fastzoo._values import is_number, is_whole
+from fastzoo.data import Dataset
 from fastzoo.train.augment import Augmentation
 from fastzoo.train.sparsity import Sparsity
 
@@ -40,7 +41,8 @@ class Settings:
             1 (:meth:`fastzoo.nn.SequenceClassifier.set_normalisation`).
         augmentation: what is done to the windows; several are done one after the other.
         validation_fraction: share of the training windows held out, by whole groups, where the data set has no
-            validation split of its own.
+            validation split of its own. 0 = none: once settings are chosen, all subjects are trained on, and the last
+            epoch is kept; its accuracy is that on the training windows, and says so.
         validation_seed: which groups; keep it fixed to compare seeds.
         seed: of the order of the windows and of the augmentation.
 
@@ -96,8 +98,8 @@ class Settings:
                 ),
                 (
                     "validation_fraction",
-                    is_number(self.validation_fraction) and 0 < self.validation_fraction < 1,
-                    "a number in (0, 1)",
+                    is_number(self.validation_fraction) and 0 <= self.validation_fraction < 1,
+                    "a number in [0, 1)",
                 ),
                 ("validation_seed", is_whole(self.validation_seed, 0, LARGEST_SEED), "a seed, 0 to 2^32 - 1"),
                 ("seed", is_whole(self.seed, 0, LARGEST_SEED), "a seed, 0 to 2^32 - 1"),
@@ -106,6 +108,16 @@ class Settings:
         ]
         if faults:
             raise ValueError("; ".join(faults))
+
+    def hold_out(self, dataset: Dataset) -> Dataset:
+        """The same data with a validation split, where there shall be one.
+
+        Raises:
+            DataError: there are fewer than two training groups.
+        """
+        if not self.validation_fraction:
+            return dataset
+        return dataset.with_validation(self.validation_fraction, self.validation_seed)
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:

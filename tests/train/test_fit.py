@@ -279,14 +279,29 @@ def test_weights_that_are_no_numbers_are_never_kept(dataset: Dataset, tmp_path: 
     [
         ({"channels": 5}, ["the data has 6 channels, the network takes 5"]),
         ({"classes": 4}, ["the data has 3 classes, the network 4"]),
-        ({"pool": 25}, ["the network pools over 25 steps, the windows have 24"]),
-        ({"channels": 9, "classes": 2, "pool": 100}, ["takes 9", "the network 2", "over 100 steps"]),
+        ({"pool": 25}, ["pool = 25 states, but the windows have 24 steps"]),
+        ({"channels": 9, "classes": 2, "pool": 100}, ["takes 9", "the network 2", "pool = 100 states"]),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(net: dict[str, int], messages: list[str], dataset: Dataset) -> None:
     with pytest.raises(TrainingError, match="cannot train on 'made-up-motion'") as caught:
         fit_quickly(network(**net), dataset)
     assert all(message in str(caught.value) for message in messages)
+
+
+def test_without_held_out_groups_all_are_trained_on_and_the_last_epoch_is_kept(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    run = fit_quickly(network(), dataset, epochs=3, validation_fraction=0, learning_rate=1.0, out=tmp_path)
+    assert len(run.dataset.train) == len(dataset.train)
+    assert run.validation is not None
+    assert (run.validation.split, run.validation.n) == ("training", len(dataset.train))
+    assert run.best is not None
+    assert run.best.epoch == 3
+    assert run.history[0].validation_accuracy > run.best.validation_accuracy, "an earlier epoch was better"
+    saved = checkpoint.load(tmp_path).training
+    assert "validation" not in saved
+    assert saved["training"]["n"] == len(dataset.train)
 
 
 def test_a_class_without_training_windows_is_named(dataset: Dataset) -> None:

@@ -47,7 +47,7 @@ def test_settings_survive_json(settings: Settings) -> None:
         ("sparsity", (None, 0.3, {"w": 0.3})),
         ("at_rest", (-0.1, 1.1, math.nan, "yes", True)),
         ("augmentation", (None, {}, 0.25)),
-        ("validation_fraction", (0, 1, -0.2, 20, "0.2", math.nan)),
+        ("validation_fraction", (1, -0.2, 20, "0.2", math.nan)),
         ("validation_seed", (-1, 1.0, 2**32, "0")),
         ("seed", (-1, 0.5, 2**32, None)),
     ],
