@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -111,8 +112,19 @@ def _row(entry: Mapping[str, Any], metric: str) -> Row:
         layout=next(name for name, file in entry["layouts"].items() if file is best),
         latency_us=best.get("latency", {}).get("p50_us"),
         machine=machine and f"{machine.get('board') or machine['cpu']}, onnxruntime {machine['onnxruntime']}",
-        variant=entry["dataset"].get("variant"),
+        variant=_variant(entry),
     )
+
+
+def _variant(entry: Mapping[str, Any]) -> str | None:
+    """That of the data set; a network that reads several samples at once has an easier task, and is said to."""
+    variant: str | None = entry["dataset"].get("variant")
+    brick = entry["cell"].get("brick", 1)
+    if variant is None or brick == 1:
+        return variant
+    what = re.match(r"[^:;,]*", variant)
+    assert what is not None  # it may be empty
+    return f"{what[0]} in steps of {brick}{variant[what.end() :]}"
 
 
 def marked(rows: Iterable[Row], by: str) -> list[Row]:

@@ -124,7 +124,8 @@ def sizes(content: Bundle, folder: Path) -> Faults:
     size = content.size
     head = sum(value.size for name, value in trained.items() if name.startswith("head") and value.ndim == 2)
     if size.macs_per_step is not None:
-        found["macs_per_window"] = content.input.steps * size.macs_per_step + head
+        steps = content.input.steps // content.cell.get("brick", 1)
+        found["macs_per_window"] = steps * size.macs_per_step + head
     cut = "cut" in content.cell  # its files hold less than its weights
     step = content.precisions.get("fp32") and content.precisions["fp32"].layouts.get("step")
     if step and not cut:

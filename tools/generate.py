@@ -99,6 +99,8 @@ def remarks(entry: Mapping[str, Any]) -> list[str]:
     """What must be said beside the numbers of a model."""
     dataset, machine = entry.get("dataset", {}), entry.get("measured_on")
     found = [f"{dataset['id']}: {dataset['variant']}."] if "variant" in dataset else []
+    if brick := entry["cell"].get("brick"):
+        found.append(f"`{entry['name']}` reads {brick} samples in one step.")
     seeds = entry.get("seeds", {})
     if spread := seeds.get(f"{entry['precision']}/{entry.get('fastest')}"):
         found.append(

@@ -72,7 +72,7 @@ REGISTERED = {
         About(
             id="mnist",
             title="Handwritten digits, pixel by pixel",
-            variant="28 x 28 images read as 784 steps of one pixel, official test set",
+            variant="pixels of 28 x 28 images, official test set",
             source="MNIST database, mirrored by PyTorch and by the CVDF",
             licence="The authors state none; copies are often labelled CC BY-SA 3.0",
             citation="Yann LeCun, Léon Bottou, Yoshua Bengio, Patrick Haffner: Gradient-Based Learning Applied to "

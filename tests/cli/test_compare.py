@@ -121,6 +121,19 @@ def test_unlike_models_are_warned_about(zoo: Path) -> None:
     assert "warning: the models were measured on 2 variants" in output
 
 
+def test_what_reads_several_samples_in_a_step_is_another_variant(zoo: Path) -> None:
+    folder = toy.make(zoo / "other", "gru-other")
+    made = bundle.read(folder)
+    assert made.dataset is not None
+    read = dataclasses.replace(
+        made, cell={**made.cell, "brick": 4}, dataset=dataclasses.replace(made.dataset, variant="waves: 8 samples")
+    )
+    bundle.write(read, folder)
+    good("register", folder)
+    _, rows = compare.compare("toy")
+    assert {one.variant for one in rows if "other" in one.name} == {"waves in steps of 4: 8 samples"}
+
+
 @pytest.mark.parametrize("dataset", literature.RESULTS)
 def test_every_published_number_names_its_data_and_source(dataset: str) -> None:
     for one in literature.RESULTS[dataset]:
