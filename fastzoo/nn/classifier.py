@@ -29,6 +29,7 @@ class SequenceClassifier(nn.Module):
 
     rnn: Recurrent
     pool: int
+    brick: int
     head: nn.Linear
     mean: Tensor
     std: Tensor

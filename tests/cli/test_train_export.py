@@ -86,6 +86,7 @@ def test_options_that_a_cell_lacks_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_several_seeds_make_one_export_with_their_spread(tmp_path: Path) -> None:
     assert run("train", *QUICK, "--seeds", "2", "--out", tmp_path / "run").exit_code == 0
     assert run("export", tmp_path / "run", "--out", tmp_path / "b").exit_code == 0
@@ -137,6 +138,7 @@ def test_inline_writes_a_flat_graph(tmp_path: Path) -> None:
     assert {entry.domain for entry in model.opset_import} == {""}
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_that_exports(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fastzoo", "train", *QUICK[:-1], "5000", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)

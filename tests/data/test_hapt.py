@@ -345,6 +345,7 @@ def recordings() -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_original_archive_gives_the_known_windows(
     recordings: Path, server: Server, tmp_path: Path, data_folder: Path

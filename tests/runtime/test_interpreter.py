@@ -154,6 +154,7 @@ def test_what_contradicts_itself_is_refused_when_it_runs(file: bytes) -> None:
         Session(file).run(None, {"x": np.zeros((1, 3), np.float32)})
 
 
+@pytest.mark.slow
 def test_functions_that_multiply_without_end_are_refused() -> None:
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
 
