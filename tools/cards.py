@@ -228,12 +228,18 @@ def _accuracy(content: Bundle) -> Iterator[str]:
     yield from ("", f"![confusion matrix of {file.file}](pictures/confusion-{content.name}.png)")
 
 
+def judged_on(training: Mapping[str, Any] | None) -> str:
+    """What seeds were chosen on: where all subjects were trained on, nobody was left to validate."""
+    return "training windows alone" if "training" in (training or {}) else "validation groups"
+
+
 def _seeds(content: Bundle) -> Iterator[str]:
     seeds = content.seeds
     if not seeds:
         return
     yield from ("", "## Seeds", "")
-    yield f"{len(seeds['seeds'])} seeds were trained; seed {seeds['chosen']} was best on validation groups and is"
+    where = judged_on(content.training)
+    yield f"{len(seeds['seeds'])} seeds were trained; seed {seeds['chosen']} was best on {where} and is"
     yield "published. Accuracy of all on the test split:"
     yield ""
     each = [f"seed {seed}" for seed in seeds["seeds"]]

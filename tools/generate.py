@@ -104,7 +104,7 @@ def remarks(entry: Mapping[str, Any]) -> list[str]:
     seeds = entry.get("seeds", {})
     if spread := seeds.get(f"{entry['precision']}/{entry.get('fastest')}"):
         found.append(
-            f"`{entry['name']}` was chosen on validation groups from {len(seeds['seeds'])} seeds. "
+            f"`{entry['name']}` was chosen on {cards.judged_on(entry.get('training'))} from {len(seeds['seeds'])} seeds. "
             f"Test accuracy of all: mean {100 * spread['mean']:.1f} %, standard deviation {100 * spread['std']:.1f}, "
             f"worst {100 * spread['worst']:.1f} %."
         )
