@@ -103,8 +103,9 @@ def remarks(entry: Mapping[str, Any]) -> list[str]:
         found.append(f"`{entry['name']}` reads {brick} samples in one step.")
     seeds = entry.get("seeds", {})
     if spread := seeds.get(f"{entry['precision']}/{entry.get('fastest')}"):
+        where = cards.judged_on(entry.get("training"))
         found.append(
-            f"`{entry['name']}` was chosen on {cards.judged_on(entry.get('training'))} from {len(seeds['seeds'])} seeds. "
+            f"`{entry['name']}` was chosen on {where} from {len(seeds['seeds'])} seeds. "
             f"Test accuracy of all: mean {100 * spread['mean']:.1f} %, standard deviation {100 * spread['std']:.1f}, "
             f"worst {100 * spread['worst']:.1f} %."
         )
