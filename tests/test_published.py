@@ -78,6 +78,7 @@ def named(check: Callable[..., published.Faults], **arguments: object) -> publis
     return functools.update_wrapper(functools.partial(check, **arguments), check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_is_recomputed_holds_for_every_cell(cell: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

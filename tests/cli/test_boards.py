@@ -27,6 +27,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_boards_are_measured_added_and_compared(zoo: Path) -> None:
     quick = ("--repeats", "30", "--batches", "1", "--layout", "fused")
     for board, backend in (("Desk", "onnxruntime"), ("Shelf", "numpy")):

@@ -58,6 +58,7 @@ def test_options_override_the_recipe(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_can_be_trained_and_says_its_size(cell: str, tmp_path: Path) -> None:
     stack = ["--num-layers", "2", "--bidirectional", "--dropout", "0.25"] if cell in ("fastrnn", "gru") else []
@@ -97,6 +98,7 @@ def test_several_seeds_make_one_export_with_their_spread(tmp_path: Path) -> None
         assert len(seeds[key]["accuracy"]) == 2
 
 
+@pytest.mark.slow
 def test_a_layout_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
     options = ["--train-nu", "--gate", "tanh", "--bidirectional"]
     assert run("train", *QUICK, *options, "--out", tmp_path / "run").exit_code == 0

@@ -272,6 +272,7 @@ def picture(dataset: Dataset, path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (2, 3), (9, 20), (45, 20), (130, 60)])
 def test_a_picture_is_drawn_of_any_size(channels: int, classes: int, tmp_path: Path) -> None:
     n = 3 * classes

@@ -245,6 +245,7 @@ STACKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "stack"),
     [*((kind, "one layer") for kind in CELLS), ("fastrnn", "two layers"), ("lstm", "two layers"), ("gru", "both ways")],
@@ -352,6 +353,7 @@ def test_a_front_end_becomes_a_graph(tmp_path: Path) -> None:
     bundle.check(made, tmp_path / "it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activations", ["uint8", "int8"])
 @pytest.mark.parametrize("state", ["8", "fp32"])
 def test_activations_of_eight_bits_where_they_are_asked_for(

@@ -69,6 +69,7 @@ def test_a_good_file_passes(form: Form) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_cell_passes_in_every_form(variant: str, stack: str) -> None:

@@ -245,6 +245,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_can_go_on() -> None:
     subprocess.run([sys.executable, "-c", FORKED], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -407,6 +407,7 @@ def test_without_gradients_no_graph_is_kept(kind: str) -> None:
 # Compilers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [None, [1, 2]], ids=["full", "uneven"])
 @pytest.mark.parametrize(
     ("kind", "backend"), [*((kind, "eager") for kind in CELLS), ("fastgrnn", "aot_eager"), ("lstm", "aot_eager")]

@@ -288,6 +288,7 @@ class TestKernels:
         assert not _triton.supports(torch.empty(3, 2, 4, device=DEVICE), [torch.empty(4, 4, device="meta")])
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_kernels_in_the_interpreter() -> None:

@@ -156,6 +156,7 @@ fit(network(), motions(), SPARSE, out=sys.argv[2], progress=False,
 """
 
 
+@pytest.mark.slow
 def test_tensorboard_misses_nothing_after_a_kill(dataset: Dataset, tmp_path: Path) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), str(tmp_path)],

@@ -33,6 +33,7 @@ def alone(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return folder, runs
 
 
+@pytest.mark.slow
 def test_side_by_side_gives_the_same_bits_and_a_failing_seed_spares_the_others(
     alone: tuple[Path, dict[int, Run]], dataset: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +109,7 @@ def end_group(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 @pytest.mark.timeout(120)
 def test_ctrl_c_ends_all_and_keeps_what_there_is(tmp_path: Path) -> None:
