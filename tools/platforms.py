@@ -43,7 +43,8 @@ from fastzoo.errors import FastzooError
 from fastzoo.records import LayoutFile
 from fastzoo.samples import UNREADABLE
 
-LARGEST_DIFFERENCE = 1e-4  # of logits, where arithmetic is fp32
+LARGEST_DIFFERENCE = 1e-4  # of logits up to LARGE, where arithmetic is fp32; larger ones are rounded more coarsely
+LARGE = 10.0
 SAME_CLASS = 0.995  # where products are int8, whose rounding differs between kinds of CPU ..
 ENOUGH = 200  # .. of at least so many windows: fewer say nothing about a share
 
@@ -165,12 +166,13 @@ def computes_in_fp32(precision: str, file: LayoutFile) -> bool:
     return precision == "fp32" or file.quantization.startswith("weights int8")
 
 
-def broken(difference: Difference, fp32: bool) -> str | None:
+def broken(difference: Difference, fp32: bool, largest_logit: float = 0.0) -> str | None:
     """The limit that a difference breaks."""
+    limit = LARGEST_DIFFERENCE * max(1.0, largest_logit / LARGE)
     if not np.isfinite(difference.logits):
         return "logits are not finite"
-    if fp32 and difference.logits > LARGEST_DIFFERENCE:
-        return f"logits differ by more than {LARGEST_DIFFERENCE:g}"
+    if fp32 and difference.logits > limit:
+        return f"logits differ by more than {limit:g}"
     least = 1.0 if fp32 else SAME_CLASS if difference.windows >= ENOUGH else 0.0
     if difference.same_class < least:
         return f"less than {100 * least:g} % of the windows have the same class"
@@ -266,7 +268,8 @@ def compared(files: Sequence[File], reports: Sequence[Report]) -> list[Row]:
                 rows.append(Row(file, report.name, None, answer.fault or "nothing to compare with"))
             else:
                 difference = compare(answer, reference)
-                rows.append(Row(file, report.name, difference, broken(difference, file.fp32)))
+                largest_logit = float(np.abs(reference).max())
+                rows.append(Row(file, report.name, difference, broken(difference, file.fp32, largest_logit)))
     return rows
 
 

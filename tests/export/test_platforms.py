@@ -172,6 +172,13 @@ def test_limits(platforms: ModuleType, answer: Floats, fp32: bool, message: str 
     assert platforms.broken(difference, fp32) == message
 
 
+def test_large_logits_are_rounded_more_coarsely(platforms: ModuleType) -> None:
+    difference = platforms.Difference(3e-4, 1.0, 200)
+    assert platforms.broken(difference, True, largest_logit=5.0) == "logits differ by more than 0.0001"
+    assert platforms.broken(difference, True, largest_logit=20.0) == "logits differ by more than 0.0002"
+    assert platforms.broken(difference, True, largest_logit=40.0) is None
+
+
 def test_a_near_tie_that_tips_breaks_the_limit_of_fp32_files(platforms: ModuleType) -> None:
     reference = np.array([[0.0, 1e-6, -1], [1, 0, -1]], np.float32)
     answer = np.array([[2e-6, 1e-6, -1], [1, 0, -1]], np.float32)
