@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastzoo import _files, _json, detection, wav
-from fastzoo.cli import _console, _recording
+from fastzoo.cli import _answers, _console, _recording
 from fastzoo.detection import Interval, Point, Quality, Score
 from fastzoo.errors import InputError, require
 from fastzoo.events import Events, smoothing
@@ -68,7 +68,7 @@ def evaluate(model: Model, data: tuple[Dataset, Split] | None, asked: Asked, as_
         InputError: an option, the recording or its truth is wrong.
         MissingExtraError: a plot without matplotlib.
     """
-    of = Events.parse(asked.events, _labels(model, asked.labels))
+    of = Events.parse(asked.events, _answers.classes(model, asked.labels))
     smooth = None if asked.smooth is None else smoothing(asked.smooth)
     figure = None if asked.plot is None else _ready_to_draw(asked.plot)
     source = _recorded(model, asked) if data is None else _strung(*data, asked)
@@ -91,16 +91,6 @@ def evaluate(model: Model, data: tuple[Dataset, Split] | None, asked: Asked, as_
         _console.print_json(_document(stream, source, asked, of, score, points, len(times)))
     else:
         _print(stream, source, asked, of, score, points, len(times))
-
-
-def _labels(model: Model, text: str | None) -> tuple[str, ...] | None:
-    """The classes to score."""
-    if text is None:
-        return None
-    labels = tuple(dict.fromkeys(label.strip() for label in text.split(",")))
-    if unknown := [label for label in labels if label not in model.labels]:
-        raise InputError(f"no class {', '.join(map(repr, unknown))}; {model.name} has {shortened(model.labels)}")
-    return labels
 
 
 def _recorded(model: Model, asked: Asked) -> Source:

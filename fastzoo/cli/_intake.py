@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fastzoo import _files, wav
 from fastzoo.audio import FULL_SCALE
+from fastzoo.cli import _answers
 from fastzoo.errors import InputError
 from fastzoo.events import Events, smoothing
 from fastzoo.model import Model
@@ -67,7 +68,7 @@ class Intake:
             raise InputError(f"{file} has {self._wav.rate} samples per second: leave --rate out")
         limit = options.get("max_hold")
         if limit is None:
-            limit = max(1, round(self._window_seconds(model) / 8 * rate))
+            limit = max(1, round(self._window_seconds / 8 * rate))
         gaps = Gaps(rate, options.get("gaps", "hold"), limit, options.get("time_unit", "s"))
         self.feed = Feed(self.stream, self._columns, gaps, rate)
         self._reader: Reader | None = None
@@ -84,14 +85,11 @@ class Intake:
             if "labels" in self._options:
                 raise InputError("--labels says which classes make events: give --events too, for example 0.8,0.5,1")
             return None
-        labels = self._options.get("labels")
-        chosen = None if labels is None else [label.strip() for label in labels.split(",")]
-        if unknown := [label for label in chosen or () if label not in model.labels]:
-            raise InputError(f"no class {', '.join(map(repr, unknown))}; the model has {', '.join(model.labels)}")
-        return Events.parse(self._options["events"], chosen)
+        return Events.parse(self._options["events"], _answers.classes(model, self._options.get("labels")))
 
-    def _window_seconds(self, model: Model) -> float:
-        window = model.bundle.input
+    @property
+    def _window_seconds(self) -> float:
+        window = self.stream.model.bundle.input
         return window.steps / window.rate
 
     def run(self) -> Iterator[Result | Gap]:
@@ -149,8 +147,7 @@ class Intake:
         if not self.feed.rows:
             yield f"no samples came from {self.source}"
         elif not self.stream.statistics.results:
-            window = self.stream.model.bundle.input
-            yield f"{self.source} was shorter than one window of {window.steps / window.rate:g} s: there is no answer"
+            yield f"{self.source} was shorter than one window of {self._window_seconds:g} s: there is no answer"
 
     def save(self) -> None:
         """Write the state, where one was asked for.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastzoo.cli import _console
+from fastzoo.cli import _answers, _console
 from fastzoo.cli._options import Option, Options, taking
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ _STREAM = Options(
             str, "A long recording: .wav for a model that hears, else samples in .csv, .npy, .npz.", _PANEL
         ),
         "truth": Option(Path, "What is in it: CSV with the columns label,start,end in seconds.", _PANEL),
-        "hop": Option(int, "Samples (frames of sound) between windows (default: an eighth of one).", _PANEL, min=1),
-        "smooth": Option(str, "majority:5 or exponential:5, over so many windows (default: none).", _PANEL),
-        "events": Option(str, "on,off,seconds: see `fastzoo.events.Events` (default: 0.8,0.5,0.0).", _PANEL),
-        "labels": Option(str, "yes,no: score these; others are background (default: all).", _PANEL),
+        **_answers.options(
+            _PANEL,
+            events="on,off,seconds: see `fastzoo.events.Events` (default: 0.8,0.5,0.0).",
+            labels="yes,no: score these; others are background (default: all).",
+        ),
         "tolerance": Option(float, "Seconds by which an event may miss its interval (default: 0.5).", _PANEL),
         "seed": Option(int, "Order in which the windows of --data are strung together (default: 0).", _PANEL, min=0),
         "sweep": Option(bool, "Score at on = 0.1 to 0.99, too.", _PANEL),

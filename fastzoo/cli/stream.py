@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastzoo.cli import _console
+from fastzoo.cli import _answers, _console
 from fastzoo.cli._options import Option, Options, taking
 
 if TYPE_CHECKING:
@@ -38,12 +38,11 @@ _INTAKE = Options(
         "state": Option(
             Path, "Go on where the last run with this file was; written every minute and at the end.", _SIGNAL
         ),
-        "hop": Option(
-            int, "Samples (frames of sound) from one answer to the next (default: an eighth).", _ANSWERS, min=1
+        **_answers.options(
+            _ANSWERS,
+            events="on,off,seconds: tell when classes begin and end, for example 0.8,0.5,1.",
+            labels="Only these classes make events, with commas.",
         ),
-        "smooth": Option(str, "majority:5 or exponential:5, over so many answers.", _ANSWERS),
-        "events": Option(str, "on,off,seconds: tell when classes begin and end, for example 0.8,0.5,1.", _ANSWERS),
-        "labels": Option(str, "Only these classes make events, with commas.", _ANSWERS),
     }
 )
 

@@ -19,11 +19,8 @@ def copy(folder: Path, content: Bundle, out: Path) -> Path:
     files[bundle.FILE] = bundle.read_json(folder)
     destination = out / content.name
     try:
-        if (destination / bundle.FILE).exists():
-            if (destination / bundle.FILE).read_bytes() == files[bundle.FILE]:
-                for name, data in files.items():
-                    _files.write(destination / name, data)
-                return destination
+        there = destination / bundle.FILE
+        if there.exists() and there.read_bytes() != files[bundle.FILE]:
             raise BundleError(f"{destination} holds another bundle; delete it, or choose another --out")
         with _files.replaced_folder(destination, files):
             pass
