@@ -1,4 +1,4 @@
-"""Options that ``fastzoo stream`` and ``fastzoo eval --stream`` share: which windows are answered, what makes events."""
+"""Options that ``fastzoo stream`` and ``fastzoo eval --stream`` share: windows, smoothing, what makes events."""
 
 from __future__ import annotations
 
