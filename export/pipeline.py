@@ -38,6 +38,7 @@ from fastzoo.export.sound import sound_graph
 from fastzoo.export.source import Source, as_array, calibration_windows, resolve
 from fastzoo.frontend import FrontEnd
 from fastzoo.model import Model
+from fastzoo.nn.published import seed_tensors
 
 FORMATS = ("onnx", "c")
 GOLDEN_WINDOWS = 12
@@ -220,6 +221,7 @@ class _Export:
             labels=source.contract.labels,
             size=describe.size(source),
             weights=_save(self.folder / "weights.safetensors", safetensors.torch.save(_state(source.net))),
+            seed_weights=self._seeds(),
             golden=_save(self.folder / "golden.npz", _npz(arrays)),
             precisions={p: Precision(weights_bytes(smaller, int8[p]), layouts) for p, layouts in files.items()},
             calibration={
@@ -285,6 +287,12 @@ class _Export:
             metrics=describe.accuracy(source, builder.network, form, model),
         )
         return record, verify.answer(model, builder.network, form, golden)
+
+    def _seeds(self) -> FileRecord | None:
+        """The weights of all seeds, which their published spread can be measured on again."""
+        if len(self.source.siblings) < 2:
+            return None
+        return _save(self.folder / "seeds.safetensors", safetensors.torch.save(seed_tensors(self.source.siblings)))
 
     def _sound(self) -> FileRecord | None:
         """The front end as a graph."""

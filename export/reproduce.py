@@ -69,7 +69,7 @@ class WeightsResult:
     Args:
         seed: that was trained.
         published_seed: whose weights were published.
-        identical: bit by bit; None where another seed was trained.
+        identical: bit by bit; None where a seed was trained whose weights were not shipped.
         max_difference: of any weight; None as above, or where the shapes differ.
     """
 
@@ -165,7 +165,7 @@ def from_recipe(
     with _threads(threads or int(recorded.get("threads", 1))):
         net = _train(wanted, dataset, Path(out), resumed, progress)
         notes = _environment_notes(recorded, this_environment())
-    weights = _weights(shipped.net, net, own, published)
+    weights = _weights(shipped.siblings.get(own, shipped.net if own == published else None), net, own, published)
     source = with_data(replace(shipped, net=net), place, dataset)
     windows, missing = _calibration(source, content, place, dataset)
     files = tuple(
@@ -278,9 +278,9 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _weights(shipped: torch.nn.Module, net: torch.nn.Module, seed: int, published: int | None) -> WeightsResult:
-    """The weights side by side, if the same seed was trained."""
-    if seed != published:
+def _weights(shipped: torch.nn.Module | None, net: torch.nn.Module, seed: int, published: int | None) -> WeightsResult:
+    """The weights side by side, if those of the seed that was trained were shipped."""
+    if shipped is None:
         return WeightsResult(seed, published, None, None)
     ours, theirs = net.state_dict(), shipped.state_dict()
     if {name: value.shape for name, value in ours.items()} != {name: value.shape for name, value in theirs.items()}:

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.torch
 from torch import nn
 
 from fastzoo import _json, data
@@ -26,7 +24,7 @@ from fastzoo.export.from_torch import from_torch
 from fastzoo.export.network import Network
 from fastzoo.export.plain import plain_network
 from fastzoo.frontend import FrontEnd, faults, misfits
-from fastzoo.nn import SequenceClassifier
+from fastzoo.nn import SequenceClassifier, from_bundle, seeds_from_bundle
 from fastzoo.train import checkpoint, seeds
 from fastzoo.train.qat import calibration_rows
 
@@ -149,32 +147,18 @@ def of_bundle(folder: Path) -> Source:
     """A bundle's own weights, without its data set.
 
     Raises:
-        BundleError: the bundle is faulty, or its weights are not what it says.
-        ExportError: the network cannot be built again from what the bundle says.
+        BundleError: the bundle is faulty, its weights are not what it says, or its network cannot be built from them.
     """
-    made = bundles.read(folder)
-    try:
-        tensors = safetensors.torch.load(bundles.read_file(folder, made.weights))
-        config = {key: value for key, value in made.cell.items() if key not in ("cut", "brick")}
-        for name in ("zeta", "nu", "alpha", "beta"):
-            if any(key.endswith(f".{name}_logit") for key in tensors):
-                config[name] = None  # it was trained, and is among the weights
-        brick = made.cell["input_size"] // len(made.input.channels)
-        ends = {"num_classes": len(made.labels), "pool": made.pool, "brick": brick}
-        net = SequenceClassifier.from_config({"cell": config, **ends})
-        net.load_state_dict(tensors)
-    except (ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ExportError(
-            f"the network of the bundle {folder} cannot be built again ({error}): export its checkpoint or module"
-        ) from error
+    made, net = bundles.read(folder), from_bundle(folder)
     about = {"name": made.name, "version": made.version, "summary": made.summary}
     return Source(
-        net.eval(),
+        net,
         Contract(made.name, made.labels, made.input.channels, made.input.rate, made.frontend),
         made.input.steps,
         training=made.training,
         environment=(made.environment or {}).get("training"),
         seed=(made.training or {}).get("settings", {}).get("seed"),
+        siblings=seeds_from_bundle(folder),
         bundle={**about, "weights_licence": made.licences.weights},
         seeds=made.seeds,
     )

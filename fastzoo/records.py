@@ -146,6 +146,7 @@ class Bundle:
     golden: FileRecord
     precisions: Mapping[str, Precision]
     licences: Licences
+    seed_weights: FileRecord | None = None  # of all seeds that were trained, fp32
     frontend: FrontEnd | None = None  # where windows are made from sound
     sound: FileRecord | None = None  # the front end as a graph, audio [N, samples] -> x [N, T, D]
     headers: Mapping[str, FileRecord] = field(default_factory=dict)  # C headers, by precision
@@ -166,7 +167,8 @@ class Bundle:
     def files(self) -> tuple[FileRecord, ...]:
         """Every file of the bundle but ``bundle.json`` itself."""
         layouts = (file for precision in self.precisions.values() for file in precision.layouts.values())
-        return (self.weights, self.golden, *layouts, *((self.sound,) if self.sound else ()), *self.headers.values())
+        some = (record for record in (self.seed_weights, self.sound) if record is not None)
+        return (self.weights, self.golden, *layouts, *some, *self.headers.values())
 
     def fastest(self, precision: str) -> str | None:
         """The layout to run whole windows with: the fastest one measured, else the first of :data:`LAYOUTS`.

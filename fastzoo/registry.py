@@ -30,6 +30,7 @@ from fastzoo.records import FileRecord
 __all__ = [
     "FILE", "SCHEMA", "Built", "Registry", "Source", "build", "builtin", "default_file", "fastest", "index",
     "is_folder", "locate", "models", "read", "read_place", "register", "render", "source", "user_places",
+    "whole_bundle",
 ]  # fmt: skip
 
 log = logging.getLogger("fastzoo")
@@ -264,6 +265,28 @@ def _preferred(folder: Path, recorded: str, precision: str) -> dict[str, Any]:
     if precision not in by_precision:
         raise BundleError(f"{recorded} has no precision {precision!r}, only {', '.join(by_precision)}")
     return by_precision[precision]
+
+
+def whole_bundle(name: str | os.PathLike[str]) -> Path:
+    """The folder of a bundle with all its files: of a bundle's or a model's name, a folder, or an address.
+
+    Raises:
+        BundleError: a file is missing or differs from what ``bundle.json`` says; else as :func:`source` does.
+    """
+    try:
+        found = source(name)
+    except UnknownModelError:
+        known = {entry["name"] for entry in models()}
+        named = [f"{name}-{precision}" for precision in bundle.PRECISIONS if f"{name}-{precision}" in known]
+        if not named:
+            raise
+        found = source(named[0])
+    folder = found.open()
+    content = bundle.read(folder)
+    for record in content.files:
+        found.fetch(record)
+    bundle.check(content, folder)
+    return folder
 
 
 def locate(name: str | os.PathLike[str], precision: str = "auto") -> tuple[dict[str, Any], Path]:

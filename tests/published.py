@@ -18,8 +18,10 @@ from fastzoo import _json, bundle, data, entry, golden, metrics
 from fastzoo.bundle import Bundle, LayoutFile, Metrics
 from fastzoo.data import Dataset, Split
 from fastzoo.errors import BundleError
-from fastzoo.export import reproduce
+from fastzoo.export import describe, reproduce
 from fastzoo.export.graph import operators
+from fastzoo.export.layouts import Form, Scheme
+from fastzoo.export.source import calibration_windows, of_bundle, with_data
 from fastzoo.export.verify import ALLOWED_OPERATORS, int8_count
 from fastzoo.model import Model
 from fastzoo.train import recipe
@@ -209,6 +211,7 @@ def complete(content: Bundle, folder: Path) -> Faults:
         and all(dataclasses.asdict(dataset).values()),
         "the machine that latencies were measured on": content.measured_on is not None,
         f"{LEAST_SEEDS} seeds": len(seeds.get("seeds", ())) >= LEAST_SEEDS,
+        "the weights of all seeds": content.seed_weights is not None,
         "what was trained, with its settings": "settings" in (content.training or {}),
         "the digest of the calibration windows": "sha256" in (content.calibration or {}),
         "environments of training and export": {"training", "export"} <= environment.keys(),
@@ -293,6 +296,26 @@ def accuracy(content: Bundle, folder: Path, dataset: Dataset) -> Faults:
             yield f"{file.file}: macro F1 {measured.macro_f1:.4f}, the bundle says {file.metrics.macro_f1:.4f}"
         if not rounds(file) and confusion_off(measured, file.metrics) > max(2, 0.001 * len(test)):
             yield f"{file.file}: another confusion matrix"
+
+
+def spread(content: Bundle, folder: Path, dataset: Dataset) -> Faults:
+    """The accuracy of every seed, from the weights that are shipped."""
+    found = with_data(of_bundle(folder), folder, dataset)
+    if list(found.siblings) != list((content.seeds or {}).get("seeds", ())):
+        yield f"it ships the weights of seeds {list(found.siblings)}, and speaks of others"
+        return
+    windows = calibration_windows(found, None)
+    for precision in content.precisions:
+        layout = content.fastest(precision)
+        assert layout is not None
+        file = content.precisions[precision].layouts[layout]
+        again = describe.seeds(found, [Form(precision, layout, Scheme.read(file.quantization))], windows) or {}
+        kind = f"{precision}/{layout}"
+        said = (content.seeds or {}).get(kind, {}).get("accuracy", [])
+        measured = again[kind]["accuracy"]
+        most = 0.005 if rounds(file) else 0.0005
+        if len(said) != len(measured) or np.abs(np.subtract(said, measured)).max() > most:
+            yield f"{kind}: the seeds' accuracies are {measured}, the bundle says {said}"
 
 
 def confusion_off(measured: Metrics, said: Metrics) -> int:

@@ -53,10 +53,10 @@ def reproduce(
         raise typer.BadParameter("--from takes weights or recipe")
     if source == "weights" and (recipe or out or resume or force or seed is not None or threads):
         raise typer.BadParameter("--from weights trains nothing: leave out what belongs to a run")
-    from fastzoo import _json
+    from fastzoo import _json, registry
     from fastzoo.export import reproduce as again
 
-    folder = _folder(name)
+    folder = registry.whole_bundle(name)
     console = _console.console()
     plan = _plan(folder, recipe, data, out, resume, force) if source == "recipe" else None
     given = plan.dataset if plan is not None and data is not None else data
@@ -113,27 +113,6 @@ def _plan(folder: Path, path: Path | None, data: str | None, out: Path | None, r
             f"{place} holds a run already; choose another --out, go on with it (--resume), or replace it (--force)"
         )
     return _Plan(chosen, datasets.load(data or chosen.data, chosen.cut), place)
-
-
-def _folder(name: str) -> Path:
-    """The folder of a bundle, or of the bundle of a model, with all its files."""
-    from fastzoo import bundle, registry
-    from fastzoo.errors import UnknownModelError
-
-    try:
-        source = registry.source(name)
-    except UnknownModelError:
-        known = {entry["name"] for entry in registry.models()}
-        models = [f"{name}-{precision}" for precision in bundle.PRECISIONS if f"{name}-{precision}" in known]
-        if not models:
-            raise
-        source = registry.source(models[0])
-    folder = source.open()
-    content = bundle.read(folder)
-    for record in content.files:
-        source.fetch(record)
-    bundle.check(content, folder)
-    return folder
 
 
 def _print(found: Reproduction) -> None:

@@ -54,6 +54,9 @@ RECIPE = {
     ),
     "train.sparsity.u": Option(float, "The same for U. Three phases, as EdgeML's.", _TRAINING, name="--u-sparsity"),
     "train.qat": Option(bool, "Round as int8 files will, in the last phase.", _TRAINING, name="--qat"),
+    "train.distillation.teachers": Option(
+        list[str], "Learn from a model, or the folder of a run or bundle; repeatable.", _TRAINING, name="--teacher"
+    ),
     "train.at_rest": Option(float, "0 to 1: scale channels by quiet windows, too.", _TRAINING),
     "train.augmentation.rotate": Option(float, "Turn the device by N(0, ROTATE) radians.", _AUGMENTATION),
     "train.augmentation.scale": Option(float, "Scale windows by 1 + N(0, SCALE).", _AUGMENTATION),

@@ -7,6 +7,7 @@ for _module in ("torch", "safetensors"):
 
 from fastzoo.train.augment import Augmentation
 from fastzoo.train.checkpoint import Checkpoint, load
+from fastzoo.train.distillation import Distillation
 from fastzoo.train.loop import Epoch, Run, evaluate, fit, predict
 from fastzoo.train.recipe import ModelConfig, Recipe
 from fastzoo.train.seeds import fit_recipe
@@ -14,6 +15,6 @@ from fastzoo.train.settings import Settings
 from fastzoo.train.sparsity import Sparsity
 
 __all__ = [
-    "Augmentation", "Checkpoint", "Epoch", "ModelConfig", "Recipe", "Run", "Settings", "Sparsity", "evaluate", "fit",
-    "fit_recipe", "load", "predict",
+    "Augmentation", "Checkpoint", "Distillation", "Epoch", "ModelConfig", "Recipe", "Run", "Settings", "Sparsity",
+    "evaluate", "fit", "fit_recipe", "load", "predict",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ from fastzoo.data import Dataset, Split
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier, model_size
 from fastzoo.train import checkpoint, log, resume
+from fastzoo.train.distillation import Teachers
 from fastzoo.train.progress import progress_bars
 from fastzoo.train.qat import FakeQuantizer
 from fastzoo.train.settings import Settings
@@ -58,6 +59,7 @@ class Run:
     interrupted: bool = False
     folder: Path | None = None
     bundle: Mapping[str, str] = field(default_factory=dict)
+    teachers: Teachers | None = None
 
     @property
     def finished(self) -> bool:
@@ -107,12 +109,16 @@ def fit(
         TrainingError: the data does not fit the network, the loss is no longer finite, ``out`` cannot be written, or
             the state there is of another run.
         DataError: the data set cannot be split by group.
+        UnknownModelError: no run, bundle or model has the name of a teacher.
+        BundleError: a teacher's bundle is faulty.
         ValueError: a setting is out of range.
     """
     settings = replace(settings or Settings(), **overrides)
     source, dataset = dataset, settings.hold_out(dataset)
     _check_fit(net, dataset)
     run = Run(net, settings, source, dataset, folder=Path(out) if out is not None else None, bundle=bundle or {})
+    if settings.distillation:
+        run.teachers = Teachers(settings.distillation, dataset, _held_out(run))
     with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator, which is the caller's
         torch.manual_seed(settings.seed)
         _run(run, resumed, progress, on_epoch)
@@ -122,7 +128,7 @@ def fit(
 def _run(run: Run, resumed: bool, progress: bool, on_epoch: Callable[[Epoch], None]) -> None:
     """All epochs that are left."""
     net, dataset, settings = run.net, run.dataset, run.settings
-    trainer = Trainer(net, dataset.train, dataset.channels, settings)
+    trainer = Trainer(net, dataset.train, dataset.channels, settings, run.teachers)
     best = trainer.weights()
     if run.folder is not None and resumed:
         best = _go_on(run, trainer) or best
@@ -218,7 +224,8 @@ def _state(run: Run, trainer: Trainer, best: Mapping[str, Tensor]) -> tuple[dict
 
 def _identity(run: Run) -> dict[str, Any]:
     """What must stay the same for a run to go on."""
-    return {"settings": asdict(run.settings), "network": run.net.config(), "data": run.source.sha256}
+    same = {"settings": asdict(run.settings), "network": run.net.config(), "data": run.source.sha256}
+    return same | ({"teachers": run.teachers.sha256} if run.teachers else {})
 
 
 def _has_checkpoint(folder: Path) -> bool:
@@ -273,7 +280,15 @@ def _training_record(run: Run, net: SequenceClassifier, epoch: Epoch, result: Me
         "size": asdict(model_size(net, run.source.x.shape[1])),
         result.split: {"accuracy": result.accuracy, "macro_f1": result.macro_f1, "n": result.n},
         "bundle": dict(run.bundle),
+        **({"teachers": run.teachers.sha256} if run.teachers else {}),
     }
+
+
+def _held_out(run: Run) -> dict[str, Any] | None:
+    """The settings that chose the validation subjects; None where there are none, or the data set has them itself."""
+    if not len(run.dataset.validation) or len(run.source.validation):
+        return None
+    return {name: getattr(run.settings, name) for name in ("validation_fraction", "validation_seed")}
 
 
 def _check_fit(net: SequenceClassifier, dataset: Dataset) -> None:

@@ -21,6 +21,9 @@
     [train.augmentation]      # fields of fastzoo.train.Augmentation; [[train.augmentation]] for several
     rotate = 0.25
 
+    [train.distillation]      # fields of fastzoo.train.Distillation
+    teachers = ["gru-har"]
+
     [bundle]                  # what the exported bundle says about itself
     name = "fastgrnn-har"
 """
@@ -42,6 +45,7 @@ from fastzoo.data import Cut, Dataset
 from fastzoo.errors import DataError, TrainingError, require
 from fastzoo.nn import CELLS, Recurrent, SequenceClassifier
 from fastzoo.train.augment import Augmentation
+from fastzoo.train.distillation import Distillation
 from fastzoo.train.settings import Settings
 from fastzoo.train.sparsity import Sparsity
 
@@ -155,6 +159,7 @@ def of_model(name: str) -> Path:
     raise TrainingError(f"no recipe of {name!r} comes with fastzoo: give its file. There are {names or 'none'}")
 
 
+_PARTS = {"sparsity": Sparsity, "distillation": Distillation}  # tables of [train]
 BUNDLE_FIELDS = ("name", "version", "summary", "weights_licence")
 
 
@@ -178,7 +183,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     for key in ("data", "model", "train", "bundle"):
         _table(str(path), document, key)
     train = _table(str(path), document, "train")
-    _table(f"{path} [train]", train, "sparsity")
+    for key in _PARTS:
+        _table(f"{path} [train]", train, key)
     _augmentation(f"{path} [train]", train)
     return document
 
@@ -208,7 +214,13 @@ def parse(document: Mapping[str, Any], name: str = "recipe") -> Recipe:
             _record(f"{name} [[train.augmentation]] no. {i}", Augmentation, part) for i, part in enumerate(given, 1)
         ]
         train["augmentation"] = tuple(parts)
-    train["sparsity"] = _record(f"{name} [train.sparsity]", Sparsity, _table(name, train, "sparsity"))
+    for key, record in _PARTS.items():
+        train[key] = _record(f"{name} [train.{key}]", record, _table(name, train, key))
+    if folds and train["distillation"]:
+        raise TrainingError(
+            f"{name}: folds hold subjects out that a teacher was trained on, so that their accuracy would flatter: "
+            "leave out the folds, or [train.distillation]"
+        )
     return Recipe(
         data=data["id"],
         cut=_record(f"{name} [data]", Cut, {key: value for key, value in data.items() if key != "id"}),
@@ -249,7 +261,7 @@ def to_toml(recipe: Recipe) -> bytes:
     import tomli_w
 
     train = asdict(recipe.settings)
-    tables = {name: train.pop(name) for name in ("augmentation", "sparsity")}
+    tables = {name: train.pop(name) for name in ("augmentation", *_PARTS)}
     document = {
         "seeds": recipe.seeds,
         "folds": recipe.folds,

@@ -8,6 +8,7 @@ from typing import Literal
 from fastzoo._values import is_number, is_whole
 from fastzoo.data import Dataset
 from fastzoo.train.augment import Augmentation
+from fastzoo.train.distillation import Distillation
 from fastzoo.train.sparsity import Sparsity
 
 LARGEST_SEED = 2**32 - 1  # NumPy and torch both take it
@@ -37,6 +38,7 @@ class Settings:
         sparsity: how sparse the weights become, and when.
         qat: in the last phase (from ``sparsity.end`` on, with or without sparsity) train with weights and activations
             rounded as the exporter will round them (:mod:`fastzoo.train.qat`).
+        distillation: teachers whose answers are learnt beside the labels (:mod:`fastzoo.train.distillation`).
         at_rest: how far the scale of a channel follows its movement inside a window rather than over all windows, 0 to
             1 (:meth:`fastzoo.nn.SequenceClassifier.set_normalisation`).
         augmentation: what is done to the windows; several are done one after the other.
@@ -65,6 +67,7 @@ class Settings:
     patience: int = 0
     sparsity: Sparsity = field(default_factory=Sparsity)
     qat: bool = False
+    distillation: Distillation = field(default_factory=Distillation)
     at_rest: float = 0.0
     augmentation: Augmentation | tuple[Augmentation, ...] = field(default_factory=Augmentation)
     validation_fraction: float = 0.2
@@ -89,6 +92,7 @@ class Settings:
                 ("balance", self.balance in ("none", "loss", "sampling"), "'none', 'loss' or 'sampling'"),
                 ("patience", is_whole(self.patience, 0), "a whole number of at least 0"),
                 ("sparsity", isinstance(self.sparsity, Sparsity), "a Sparsity"),
+                ("distillation", isinstance(self.distillation, Distillation), "a Distillation"),
                 ("qat", isinstance(self.qat, bool), "true or false"),
                 ("at_rest", is_number(self.at_rest, 0) and self.at_rest <= 1, "a number from 0 to 1"),
                 (

@@ -16,6 +16,7 @@ from fastzoo.data import Split
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier
 from fastzoo.train.augment import Channels
+from fastzoo.train.distillation import Teachers
 from fastzoo.train.qat import FakeQuantizer
 from fastzoo.train.settings import Settings
 from fastzoo.train.sparsity import Thresholder
@@ -29,10 +30,18 @@ class Trainer:
         train: the training windows.
         channels: their names, by which the augmentation finds the sensors.
         settings: of the run.
+        teachers: whose answers are learnt; None = labels alone.
     """
 
-    def __init__(self, net: SequenceClassifier, train: Split, channels: Sequence[str], settings: Settings) -> None:
-        self.net, self.settings = net, settings
+    def __init__(
+        self,
+        net: SequenceClassifier,
+        train: Split,
+        channels: Sequence[str],
+        settings: Settings,
+        teachers: Teachers | None = None,
+    ) -> None:
+        self.net, self.settings, self.teachers = net, settings, teachers
         self.x, self.y = torch.from_numpy(train.x).float(), torch.from_numpy(train.y)  # [N, T, D], [N]
         net.set_normalisation(self.x, settings.at_rest)
         self.channels = Channels(tuple(channels), net.mean, net.std)
@@ -122,7 +131,11 @@ class Trainer:
         """One update of the weights; the loss before it."""
         weight = self.class_weights if self.settings.balance == "loss" else None
         logits = self.quantizer(x) if self.quantizer and self.rounds else self.net(x)
-        loss = cross_entropy(logits, self.y[rows], weight=weight, label_smoothing=self.settings.label_smoothing)
+        y = self.y[rows]
+        loss = cross_entropy(logits, y, weight=weight, label_smoothing=self.settings.label_smoothing)
+        if self.teachers:
+            of_windows = weight if weight is None else weight[y]
+            loss = self.settings.distillation.loss(logits, self.teachers(x), loss, of_windows)
         if not torch.isfinite(loss):
             bad = [int(row) for row, fine in zip(rows, logits.isfinite().all(dim=1), strict=True) if not fine]
             where = f" for training windows {', '.join(map(str, bad[:5]))}{', ...' * (len(bad) > 5)}" if bad else ""

@@ -137,13 +137,19 @@ def test_another_seed_is_held_against_its_own_published_accuracy_and_the_spread(
     (other,) = {3, 4} - {chosen(made)}
     options: list[str | Path] = ["--recipe", made / "tiny.toml", "--seed", str(other), "--out", tmp_path / "again"]
     text = good("reproduce", made / "tiny", *options)
-    assert f"trained again with seed {other}, where seed {chosen(made)} was published" in text
+    assert f"weights trained again with seed {other} are bit-identical" in text
     assert "within the seed spread" in text
     seeds_record = bundle.read(made / "tiny").seeds
     assert seeds_record is not None
     expected = seeds_record["fp32/fused"]["accuracy"][seeds_record["seeds"].index(other)]
     line = next(line for line in text.splitlines() if line.startswith("fp32-fused.onnx ") and " to " in line)
     assert line.split()[1:5] == [f"{100 * expected:.2f}", "%"] * 2
+
+
+def test_a_seed_that_was_never_trained_has_no_weights_to_compare(made: Path, tmp_path: Path) -> None:
+    options: list[str | Path] = ["--recipe", made / "tiny.toml", "--seed", "7", "--out", tmp_path / "again"]
+    text = run("reproduce", made / "tiny", *options).output
+    assert f"trained again with seed 7, where seed {chosen(made)} was published" in text
 
 
 def test_another_recipe_is_noticed_and_fails_where_no_spread_excuses_it(tiny: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastzoo.train import Augmentation, Settings
+from fastzoo.train import Augmentation, Distillation, Settings
 from fastzoo.train.sparsity import Sparsity
 
 
@@ -20,12 +20,14 @@ from fastzoo.train.sparsity import Sparsity
         Settings(optimizer="adam", schedule="step", seed=2**32 - 1, augmentation=Augmentation(0.25, 0.1, 0.05)),
         Settings(learning_rate=np.float64(0.01)),
         Settings(sparsity=Sparsity(0.3, 0.2, 0, 1, 4, "cubic"), balance="loss", patience=3),
+        Settings(distillation=Distillation(("gru-har", "runs/har"), 0.5, 4.0)),
     ],
 )
 def test_settings_survive_json(settings: Settings) -> None:
     values = json.loads(json.dumps(asdict(settings)))
-    augmentation, sparsity = Augmentation(**values.pop("augmentation")), Sparsity(**values.pop("sparsity"))
-    assert Settings(**values, augmentation=augmentation, sparsity=sparsity) == settings
+    kinds = {"augmentation": Augmentation, "sparsity": Sparsity, "distillation": Distillation}
+    parts: dict[str, Any] = {name: kind(**values.pop(name)) for name, kind in kinds.items()}
+    assert Settings(**values, **parts) == settings
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,7 @@ def test_settings_survive_json(settings: Settings) -> None:
         ("gradient_norm", (0, -1, float("nan"), "short")),
         ("balance", ("weights", None, True)),
         ("patience", (-1, 1.5, "soon", True)),
+        ("distillation", (None, "gru-har", {"teachers": []})),
         ("sparsity", (None, 0.3, {"w": 0.3})),
         ("at_rest", (-0.1, 1.1, math.nan, "yes", True)),
         ("augmentation", (None, {}, 0.25)),
