@@ -1,7 +1,9 @@
 """Distillation: a small network learns what larger ones, or many, answer, beside the labels.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015: the answers of the teachers are softened
-by a temperature, and so say which classes a window resembles, not only which one it is of.
+by a temperature, and so say which classes a window resembles, not only which one it is of. Teachers see each window as
+it was recorded, once; the student sees it augmented, and still has to answer like them (Xie, Luong, Hovy and Le,
+"Self-Training with Noisy Student", 2020).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Distillation:
 
     Args:
         teachers: folders of runs, folders of bundles, or names of models of the registry. Each answers with all the
-            seeds that it has, and their mean is learnt. They see the windows as they are augmented.
+            seeds that it has, and their mean is learnt.
         weight: share of the loss that compares with the teachers; what is left compares with the labels.
         temperature: what logits are divided by before they are compared; the higher, the more the lesser classes count.
 
@@ -68,7 +70,7 @@ class Distillation:
 
         Args:
             logits: of the student [N, C].
-            answers: of the :class:`Teachers` [N, C].
+            answers: of the :class:`Teachers` to the same windows [N, C].
             labelled: the loss against the labels.
             weights: how much each window counts [N]; None = all the same.
         """
@@ -128,10 +130,13 @@ class Teachers:
         self.nets = [net.requires_grad_(False) for teacher in teachers for net in teacher.nets]
         self.sha256 = {teacher.name: _digest(teacher.nets) for teacher in teachers}
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, batch_size: int = 512) -> Tensor:
         """What they answer to windows [N, T, D]: the mean of their softened probabilities [N, C]."""
         with torch.no_grad():
-            return torch.stack([(net(x) / self.temperature).softmax(dim=1) for net in self.nets]).mean(dim=0)
+            return torch.cat([self._mean(part) for part in x.split(batch_size)])
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return torch.stack([(net(x) / self.temperature).softmax(dim=1) for net in self.nets]).mean(dim=0)
 
 
 def _load(name: str) -> _Teacher:
