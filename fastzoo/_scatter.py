@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.transforms import Bbox
 
-Segment = tuple[tuple[float, float], tuple[float, float]]
+Point = tuple[float, float]
+Segment = tuple[Point, Point]
 
 COLOURS = {"fastgrnn": "#0072B2", "fastrnn": "#009E73", "ugrnn": "#56B4E9", "gru": "#D55E00", "lstm": "#CC79A7"}
 OTHER_COLOUR = "#E69F00"
@@ -29,11 +30,12 @@ INK, GREY = "#2b3440", "#7a828c"
 MARKERS = {"int8": "o", "fp32": "s"}
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 BELOW = 0.08  # published results so much below the best are told in words, not drawn
-FEW = 10  # points whose names are written in full
+FEW = 10  # points whose names are written in full, each
 WIDEST = 44  # letters of an entry in a legend of three columns
 DECADES, POINTS = 0.6, 2.0  # the least that the axes span: powers of ten, points of a percentage
 DPI = 130
 LEVEL: dict[str, Any] = {"color": GREY, "lw": 0.9, "ls": (0, (4, 4))}
+PAIR: dict[str, Any] = {"alpha": 0.45, "lw": 1.0}
 HOLLOW: dict[str, Any] = {"color": "white", "mec": GREY, "mew": 1.2, "ms": 5.5}
 _UNITS = {"bytes": "weights", "latency": "latency of one window, median"}
 
@@ -93,7 +95,16 @@ class Scene:
     @property
     def hidden(self) -> list[Published]:
         """Published results that are too far below."""
-        return [one for one in self.published if self.cost(one) is not None and one.value < self.floor]
+        shown = self.by == "bytes"
+        return [one for one in self.published if (shown or self.cost(one) is not None) and one.value < self.floor]
+
+    @property
+    def pairs(self) -> list[tuple[Row, Row]]:
+        """Among many points: int8 and fp32 of one model, which are joined by a line and named once."""
+        if len(self.points) <= FEW:
+            return []
+        wide = {_stem(row): row for row in self.points if row.precision == "fp32"}
+        return [(row, wide[_stem(row)]) for row in self.points if row.precision == "int8" and _stem(row) in wide]
 
     def numbers(self) -> dict[str, Any]:
         """Everything drawn, as JSON: by this two pictures are compared."""
@@ -121,9 +132,14 @@ def title(scene: Scene) -> str:
 def caption(scene: Scene) -> str:
     """What must be said beside the numbers."""
     parts = [f"fastzoo: {scene.variant}, test split."]
-    first = scene.points[0]
-    if _name(first, scene) != first.name:
-        parts.append(f"Names leave out the data set: {_name(first, scene)} is {first.name}.")
+    pairs = scene.pairs
+    for row in scene.points:
+        full = _full_name(row, pairs)
+        if (name := _name(row, scene, pairs)) != full:
+            parts.append(f"Names leave out the data set: {name} is {full}.")
+            break
+    if pairs:
+        parts.append("A thin line joins int8 and fp32 of one model.")
     if variants := sorted({one.variant for one in (*scene.elsewhere, *scene.levels)}):
         parts.append(f"Published by others: {'; '.join(variants)}. Where the data differ, compare with care.")
     if scene.by == "bytes":
@@ -156,9 +172,10 @@ def draw(scene: Scene, kind: str = "png") -> bytes:
     columns = 3 if max(len(str(entry.get_label())) for entry in entries) <= WIDEST else 2
     words, rows = 0.15 * len(lines), math.ceil(len(entries) / columns)
     low = 0.75 + 0.19 * rows + words
-    height = 4.9 + low
+    texts = _texts(scene)
+    height = 4.9 + 0.1 * min(max(len(texts) - FEW, 0), 20) + low
     figure: Figure = figure_type(figsize=(9, height))
-    axes = figure.add_axes((0.085, low / height, 0.895, (height - low - 0.42) / height))
+    axes = figure.add_axes((0.085, low / height, 0.875, (height - low - 0.42) / height))
     figure.text(0.015, 0.09 / height, "\n".join(lines), fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
     figure.legend(
         handles=entries, ncols=columns, fontsize=8, frameon=False, loc="lower left", labelcolor=INK,
@@ -167,7 +184,7 @@ def draw(scene: Scene, kind: str = "png") -> bytes:
     )  # fmt: skip
     axes.set_title(_plain(title(scene)), fontsize=12, loc="left", color=INK)
     _axes(axes, scene)
-    _Labels(figure, axes, _marks(axes, scene)).place(_texts(scene))
+    _Labels(figure, axes, _marks(axes, scene)).place(texts)
     content = io.BytesIO()
     metadata = {"fastzoo": json.dumps(scene.numbers(), sort_keys=True)} if kind == "png" else None
     figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
@@ -204,11 +221,18 @@ def _axes(axes: Axes, scene: Scene) -> None:
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def _marks(axes: Axes, scene: Scene) -> list[Segment]:
-    """Draw points, front and levels; the lines among them, which text should not cross."""
+class Marks(NamedTuple):
+    """What was drawn: points, which text must not cover, and lines, which it should not cross."""
+
+    points: list[Point]
+    lines: list[Segment]
+
+
+def _marks(axes: Axes, scene: Scene) -> Marks:
+    """Draw points, front, levels, and what joins the precisions of a model."""
     left, right = axes.get_xlim()
     segments: list[Segment] = []
-    front = [(row.cost(scene.by) or 0.0, 100 * (row.value or 0)) for row in scene.points if row.on_front]
+    front = [_place(row, scene) for row in scene.points if row.on_front]
     if front:
         axes.step(
             *zip(*front, (right, front[-1][1]), strict=True), where="post", color=INK, lw=1.2, alpha=0.5, zorder=2
@@ -218,13 +242,23 @@ def _marks(axes: Axes, scene: Scene) -> list[Segment]:
     for one in scene.levels:
         axes.axhline(100 * one.value, **LEVEL, alpha=0.7, zorder=1)
         segments.append(((left, 100 * one.value), (right, 100 * one.value)))
+    for pair in scene.pairs:
+        (x0, y0), (x1, y1) = (_place(row, scene) for row in pair)
+        axes.plot([x0, x1], [y0, y1], color=COLOURS.get(pair[0].cell, OTHER_COLOUR), **PAIR, zorder=1.5)
     kinds = _kinds(scene)
+    points: list[Point] = []
     for one in scene.elsewhere:
-        axes.plot(scene.cost(one) or 0, 100 * one.value, **HOLLOW, marker=kinds[_kind(one, scene.by)], zorder=3)
+        points.append((scene.cost(one) or 0.0, 100 * one.value))
+        axes.plot(*points[-1], **HOLLOW, marker=kinds[_kind(one, scene.by)], zorder=3)
     for row in scene.points:
         size: dict[str, Any] = {"ms": 9, "mec": INK} if row.on_front else {"ms": 7, "mec": "white"}
-        axes.plot(row.cost(scene.by) or 0, 100 * (row.value or 0), **_style(row.cell, row.precision), **size, zorder=4)
-    return segments
+        points.append(_place(row, scene))
+        axes.plot(*points[-1], **_style(row.cell, row.precision), **size, zorder=4)
+    return Marks(points, segments)
+
+
+def _place(row: Row, scene: Scene) -> Point:
+    return row.cost(scene.by) or 0.0, 100 * (row.value or 0)
 
 
 def _legend(scene: Scene) -> list[Line2D]:
@@ -233,7 +267,7 @@ def _legend(scene: Scene) -> list[Line2D]:
 
     entries = [
         Line2D([], [], **_style(cell, precision), ms=7, mec="white", ls="", label=_plain(f"{cell} {precision}"))
-        for cell, precision in sorted({(row.cell, row.precision) for row in scene.points}, reverse=True)
+        for cell, precision in sorted({(row.cell, row.precision) for row in scene.points}, key=_legend_order)
     ]
     for entry in entries:
         entry.set_label(f"fastzoo {entry.get_label()}, {_plain(scene.variant)}")
@@ -244,6 +278,12 @@ def _legend(scene: Scene) -> list[Line2D]:
     for kind in sorted({short(one.variant) for one in scene.levels}):
         entries.append(Line2D([], [], **LEVEL, label=_plain(f"published: {kind}")))
     return entries
+
+
+def _legend_order(of: tuple[str, str]) -> tuple[int, str, bool]:
+    """Cells as in :data:`COLOURS`, then those of others; int8 before fp32."""
+    cell, precision = of
+    return [*COLOURS, cell].index(cell), cell, precision != "int8"
 
 
 def _style(cell: str, precision: str) -> dict[str, Any]:
@@ -263,11 +303,12 @@ def _kind(one: Published, by: str) -> str:
 
 def _texts(scene: Scene) -> list[Text]:
     """Labels, the most important first; that of a line has no x."""
-    own = sorted(scene.points, key=lambda row: not row.on_front)
-    found = [
-        Text(row.cost(scene.by), 100 * (row.value or 0), _name(row, scene), {"color": INK, "fontsize": 8.5})
-        for row in own
-    ]
+    pairs = scene.pairs
+    unnamed = {wide.name for _, wide in pairs}
+    front = {row.name for row in scene.points if row.on_front}
+    front |= {small.name for small, wide in pairs if wide.name in front}
+    own = sorted((row for row in scene.points if row.name not in unnamed), key=lambda row: row.name not in front)
+    found = [Text(*_place(row, scene), _name(row, scene, pairs), {"color": INK, "fontsize": 8.5}) for row in own]
     for one in scene.elsewhere:
         weight = "bold" if one.model == "FastGRNN" else "normal"
         found.append(
@@ -280,9 +321,20 @@ def _texts(scene: Scene) -> list[Text]:
     return found
 
 
-def _name(row: Row, scene: Scene) -> str:
+def _stem(row: Row) -> str:
+    """The bundle's name."""
+    return row.name.removesuffix(f"-{row.precision}")
+
+
+def _full_name(row: Row, pairs: Sequence[tuple[Row, Row]]) -> str:
+    """As it is loaded; where one name stands for both precisions, the bundle's."""
+    return _stem(row) if any(row in pair for pair in pairs) else row.name
+
+
+def _name(row: Row, scene: Scene, pairs: Sequence[tuple[Row, Row]]) -> str:
     """Its name; among many without that of the data set, which stands in the title."""
-    return row.name if len(scene.points) <= FEW else row.name.replace(f"-{scene.dataset}", "", 1)
+    name = _full_name(row, pairs)
+    return name if len(scene.points) <= FEW else name.replace(f"-{scene.dataset}", "", 1)
 
 
 class Text(NamedTuple):
@@ -297,7 +349,7 @@ class Text(NamedTuple):
 class _Labels:
     """Puts text beside points so that it covers neither other text nor points, and crosses few lines."""
 
-    def __init__(self, figure: Figure, axes: Axes, segments: Sequence[Segment]) -> None:
+    def __init__(self, figure: Figure, axes: Axes, marks: Marks) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         figure.set_dpi(DPI)
@@ -306,10 +358,11 @@ class _Labels:
         self.axes, self.renderer = axes, canvas.get_renderer()
         self.frame: Bbox = axes.get_window_extent(self.renderer)
         self.taken: list[Bbox] = []
-        self.lines = [self._box(*self._pixels(*start), *self._pixels(*end)) for start, end in segments]
+        self.dots = [self._box(px - 7, py - 7, px + 7, py + 7) for px, py in map(self._pixels, marks.points)]
+        self.lines = [(self._pixels(start), self._pixels(end)) for start, end in marks.lines]
 
-    def _pixels(self, x: float, y: float) -> tuple[float, float]:
-        px, py = self.axes.transData.transform((x, y))
+    def _pixels(self, point: Point) -> Point:
+        px, py = self.axes.transData.transform(point)
         return float(px), float(py)
 
     @staticmethod
@@ -320,21 +373,23 @@ class _Labels:
 
     def place(self, texts: Sequence[Text]) -> None:
         """Each at the best of the places around its point; where none is free, the point goes without a name."""
-        points = [self._pixels(text.x, text.y) for text in texts if text.x is not None]
-        dots = [self._box(px - 7, py - 7, px + 7, py + 7) for px, py in points]
+        from matplotlib.patheffects import withStroke
+
+        halo = [withStroke(linewidth=2.2, foreground="white")]  # keeps a name legible on a line
         for x, y, words, style in texts:
-            text = self.axes.text(0, 0, _plain(words), transform=None, va="center", ha="center", zorder=5, **style)
+            text = self.axes.text(
+                0, 0, _plain(words), transform=None, va="center", ha="center", zorder=5, path_effects=halo, **style
+            )
             box = text.get_window_extent(self.renderer)
-            px, py = self._pixels(self.axes.get_xlim()[0] if x is None else x, y)
+            spot = self._pixels((self.axes.get_xlim()[0] if x is None else x, y))
             places = _beside_line if x is None else _around
             free: list[tuple[int, int, Bbox, bool]] = []
-            for order, (cx, cy, far) in enumerate(places(px, py, box.width, box.height, self.frame)):
+            for order, (cx, cy, far) in enumerate(places(*spot, box.width, box.height, self.frame)):
                 half, rise = box.width / 2, box.height / 2
                 there = self._box(cx - half, cy - rise, cx + half, cy + rise)
                 inside = self.frame.contains(there.x0, there.y0) and self.frame.contains(there.x1, there.y1)
-                if inside and not any(there.overlaps(other) for other in (*self.taken, *dots)):
-                    crossed = sum(there.overlaps(line) for line in self.lines)
-                    free.append((order + 9 * crossed, order, there, far))
+                if inside and not any(there.overlaps(other) for other in (*self.taken, *self.dots)):
+                    free.append((order + 9 * self._crossings(spot, there, far), order, there, far))
             if not free:
                 text.remove()
                 continue
@@ -342,18 +397,46 @@ class _Labels:
             text.set_position(((there.x0 + there.x1) / 2, (there.y0 + there.y1) / 2))
             self.taken.append(there.padded(2))
             if far:
-                self._leader(px, py, there)
+                self._leader(spot, there)
 
-    def _leader(self, px: float, py: float, box: Bbox) -> None:
+    def _crossings(self, spot: Point, box: Bbox, far: bool) -> int:
+        """Lines that a text in ``box`` would cross, and texts and points that its leader would."""
+        crossed = sum(_meet(line, box) for line in self.lines)
+        if far:
+            leader = spot, _nearest(spot, box)
+            own = (dot for dot in self.dots if not dot.contains(*spot))
+            crossed += sum(_meet(leader, other) for other in (*self.taken, *own))
+        return crossed
+
+    def _leader(self, spot: Point, box: Bbox) -> None:
         """A thin line from a point to a name that stands away from it."""
-        nearest = min(max(px, box.x0), box.x1), min(max(py, box.y0), box.y1)
-        (x0, y0), (x1, y1) = self.axes.transData.inverted().transform([(px, py), nearest])
+        line = spot, _nearest(spot, box)
+        self.lines.append(line)
+        (x0, y0), (x1, y1) = self.axes.transData.inverted().transform(line)
         self.axes.plot([x0, x1], [y0, y1], color=GREY, lw=0.6, zorder=2.5)
+
+
+def _nearest(spot: Point, box: Bbox) -> Point:
+    """Where a leader from a point meets a box."""
+    return min(max(spot[0], box.x0), box.x1), min(max(spot[1], box.y0), box.y1)
+
+
+def _meet(line: Segment, box: Bbox) -> bool:
+    """Whether a straight line touches a box: what is left of it between the sides, in each direction, in turn."""
+    first, last = 0.0, 1.0
+    for start, end, low, high in zip(*line, box.min, box.max, strict=True):
+        if start == end:
+            if not low <= start <= high:
+                return False
+            continue
+        near, far = sorted(((low - start) / (end - start), (high - start) / (end - start)))
+        first, last = max(first, near), min(last, far)
+    return first <= last
 
 
 def _around(px: float, py: float, width: float, height: float, frame: Bbox) -> Iterator[tuple[float, float, bool]]:
     """Centres of a text around a point: right, above, below, left, then further and further away; whether it is far."""
-    for ring, gap in enumerate((11.0, 24.0, 42.0, 66.0, 96.0)):
+    for ring, gap in enumerate((11.0, 24.0, 42.0, 66.0, 96.0, 130.0)):
         for dx, dy in ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
             aside = gap if dy == 0 else gap / 2
             yield px + dx * (aside + width / 2), py + dy * (gap + height / 2), ring > 0
@@ -369,7 +452,10 @@ def _beside_line(px: float, py: float, width: float, height: float, frame: Bbox)
 def _amount(value: float, by: str) -> str:
     if by == "latency":
         return f"{value / 1000:g} ms" if value >= 1000 else f"{value:g} us"
-    return f"{value / 1000:g} kB" if value >= 1000 else f"{value:g} B"
+    for size, unit in ((1e6, "MB"), (1000, "kB")):
+        if value >= size:
+            return f"{value / size:g} {unit}"
+    return f"{value:g} B"
 
 
 def _percent(value: float) -> str:

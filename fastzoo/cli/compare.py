@@ -61,7 +61,7 @@ def _print(dataset: str, metric: str, by: str, rows: Sequence[Row], published: S
 
     console = _console.console()
     numbers = (NAMES[metric], "weights", "file", "latency")
-    table = _console.table("model", "front", "cell", *numbers, "layout", right=numbers)
+    table = _console.table("model", "*", "cell", *numbers, right=numbers)
     for row in rows:
         table.add_row(
             row.name,
@@ -71,7 +71,6 @@ def _print(dataset: str, metric: str, by: str, rows: Sequence[Row], published: S
             _console.kilobytes(row.bytes),
             _console.kilobytes(row.file_bytes),
             _console.microseconds(row.latency_us),
-            row.layout,
         )
     cost = "of no more bytes" if by == "bytes" else "that is as fast"
     console.print(f"{dataset}; * = no model {cost} is as good\n")
@@ -79,17 +78,31 @@ def _print(dataset: str, metric: str, by: str, rows: Sequence[Row], published: S
     for variant in sorted({row.variant for row in rows if row.variant}):
         console.print(f"\nfastzoo: {variant}")
     for machine in sorted({row.machine for row in rows if row.machine}):
-        console.print(f"Latency: one window, one thread, {machine}")
+        console.print(f"Latency: one window by the fastest layout, one thread, {machine}")
     if published:
-        console.print("\nPublished by others, on the data named there, which is not always ours:\n")
-        own = (NAMES[metric], "size", "latency")
-        table = _console.table("model", *own, "data", "source", "size counts", right=own)
-        for one in sorted(published, key=lambda one: (one.bytes is None, one.bytes or 0)):
-            latency = f"{_console.microseconds(one.latency_us)} ({one.device})" if one.latency_us else ""
-            counted = one.counted or (f"{one.parameters} parameters" if one.parameters else "")
-            size = _console.kilobytes(one.bytes)
-            table.add_row(one.model, _console.percent(one.value), size, latency, one.variant, one.source, counted)
-        console.print(table)
+        _print_published(metric, published)
+
+
+def _print_published(metric: str, published: Sequence[Published]) -> None:
+    """The numbers, and below them once each: the data, the source, what a size counts, what else has to be known."""
+    from fastzoo._scatter import NAMES
+
+    console = _console.console()
+    console.print("\nPublished by others, on the data named there, which is not always ours:\n")
+    own = (NAMES[metric], "size", "latency")
+    table = _console.table("model", *own, "see", right=own)
+    remarks: dict[str, str] = {}
+    for one in sorted(published, key=lambda one: (one.bytes is None, one.bytes or 0)):
+        counted = one.counted and f"size: {one.counted}"
+        remark = "; ".join(part for part in (one.variant, one.source, counted, one.note) if part)
+        number = remarks.setdefault(remark, f"[{len(remarks) + 1}]")
+        latency = f"{_console.microseconds(one.latency_us)} ({one.device})" if one.latency_us else ""
+        size = _console.kilobytes(one.bytes) or (f"{one.parameters} parameters" if one.parameters else "")
+        table.add_row(one.model, _console.percent(one.value), size, latency, number)
+    console.print(table)
+    console.print()
+    for remark, number in remarks.items():
+        console.print(f"{number} {remark}")
 
 
 def _doubts(rows: Sequence[Row], by: str) -> list[str]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runtime import toy
@@ -82,6 +83,15 @@ def test_the_papers_numbers_stand_beside_with_their_data_and_source(zoo: Path) -
     assert "HAPT windows" in text
     assert "UCI HAR windows, 6 classes, 9 channels" in text
     assert "Shallow RNN" in text
+    number = re.search(r"ShaRNN +94\.0 % +(\[\d\])", text)
+    assert number, text
+    assert re.search(rf"^{re.escape(number[1])} UCI HAR windows.*; Dennis et al\.: Shallow RNN", text, re.MULTILINE)
+
+
+def test_one_remark_serves_all_numbers_that_it_is_about(zoo: Path) -> None:
+    text = good("compare", "--data", "har")
+    remarks = [line for line in text.splitlines() if line.startswith("[")]
+    assert len(remarks) == len(set(remarks)) < len(literature.published("har"))
 
 
 def test_a_picture_is_drawn_in_each_format(zoo: Path) -> None:
@@ -183,10 +193,27 @@ def test_many_names_are_written_without_the_data_set_and_the_caption_says_so() -
     assert "gru-har2-1k-int8" in [text.words for text in _scatter._texts(few)]
 
 
+def both(name: str, bytes_: int, value: float, latency: float = 100.0) -> list[Row]:
+    """A model in int8 and in fp32, which is four times as large."""
+    small = row(f"{name}-int8", bytes_, value, latency)
+    return [small, dataclasses.replace(small, name=f"{name}-fp32", precision="fp32", bytes=4 * bytes_)]
+
+
+def test_among_many_points_int8_and_fp32_of_a_model_are_joined_and_named_once() -> None:
+    many = scene([one for i in range(1, 9) for one in both(f"gru-har2-{i}k", 1000 * i, 0.9 + i / 1000)])
+    assert [text.words for text in _scatter._texts(many) if text.words.startswith("gru")].count("gru-3k") == 1
+    assert not [text.words for text in _scatter._texts(many) if "fp32" in text.words]
+    assert "gru-1k is gru-har2-1k. A thin line joins int8 and fp32 of one model." in _scatter.caption(many)
+    few = scene(both("gru-har2-1k", 1000, 0.9))
+    assert {"gru-har2-1k-int8", "gru-har2-1k-fp32"} < {text.words for text in _scatter._texts(few)}
+    assert "joins" not in _scatter.caption(few)
+
+
 def test_what_lies_far_below_is_told_in_words() -> None:
     shown = scene([row("a", 3000, 0.99)])
     assert "RNN" not in [one.model for one in scene([row("a", 3000, 0.995)], "kws12").elsewhere]
     assert "RNN 73.2 %" in _scatter.caption(scene([row("a", 3000, 0.97)], "kws12"))
+    assert "MI-ShaRNN 87.4 %" in _scatter.caption(scene([row("a", 3000, 0.97)], "dsa19"))  # no bytes were published
     assert shown.hidden == []
 
 
@@ -197,20 +224,63 @@ def test_beside_latencies_stand_only_published_latencies() -> None:
     assert "Raspberry Pi 3" in _scatter.caption(shown)
 
 
-def test_names_in_a_crowd_do_not_cover_each_other() -> None:
+CROWDS = {
+    "one precision": [row(f"gru-har2-{i}", 3000 + 40 * i, 0.95 + 0.001 * (i % 5)) for i in range(25)],
+    "int8 and fp32": [
+        one for i in range(12) for one in both(f"gru-har2-{i}", 2500 + 90 * i, 0.95 + 0.001 * (i % 5), 100 + 3 * i)
+    ],
+}
+
+
+@pytest.mark.parametrize("by", ["bytes", "latency"])
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_names_in_a_crowd_cover_neither_each_other_nor_points(crowd: str, by: str) -> None:
     from matplotlib.figure import Figure
 
-    rows = [row(f"gru-har2-{i}", 3000 + 40 * i, 0.95 + 0.001 * (i % 5)) for i in range(25)]
-    shown = scene(rows)
+    shown = scene(CROWDS[crowd], by=by)
     figure = Figure(figsize=(9, 6))
     axes = figure.add_subplot()
     _scatter._axes(axes, shown)
-    labels = _scatter._Labels(figure, axes, _scatter._marks(axes, shown))
-    before = set(axes.texts)
+    marks = _scatter._marks(axes, shown)
+    labels = _scatter._Labels(figure, axes, marks)
     labels.place(_scatter._texts(shown))
-    boxes = [text.get_window_extent(labels.renderer) for text in axes.texts if text not in before]
-    assert len(boxes) > 15
+    boxes = [text.get_window_extent(labels.renderer) for text in axes.texts]
+    assert len(boxes) > 0.6 * len(_scatter._texts(shown))
     assert not [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes) if i < j and a.overlaps(b)]
+    points = axes.transData.transform(marks.points)
+    assert not [point for point in points for box in boxes if box.contains(*point)]
+
+
+def test_a_line_meets_a_box_that_it_touches() -> None:
+    from matplotlib.transforms import Bbox
+
+    box = Bbox.from_extents(2, 2, 4, 3)
+    for line in (((0, 0), (4, 3)), ((3, 0), (3, 9)), ((0, 2.5), (2, 2.5)), ((3, 2.5), (3.5, 2.6))):
+        assert _scatter._meet(line, box)
+    for line in (((0, 0), (1, 1)), ((1, 0), (1, 9)), ((0, 2), (2, 4)), ((5, 0), (4, 9))):
+        assert not _scatter._meet(line, box)
+
+
+@pytest.mark.parametrize("tick", [500, 500_000, 1_000_000])
+def test_the_label_of_a_tick_at_the_edge_is_inside_the_picture(tick: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(self: Figure, *arguments: Any, **settings: Any) -> None:
+        drawn.append(self)
+        save(self, *arguments, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    largest = round(1.01 * tick / 10**0.28)  # the axis ends 0.14 of its span of two decades behind it
+    _scatter.draw(scene([row("a", largest // 100, 0.9), row("b", largest, 0.95)], "toy"))
+    (figure,) = drawn
+    (axes,) = figure.axes
+    last = max(loc for loc in axes.get_xticks() if loc <= axes.get_xlim()[1])
+    assert last == tick
+    label = next(one.label1 for one in axes.xaxis.get_major_ticks() if one.get_loc() == last)
+    assert label.get_window_extent().x1 <= figure.bbox.x1, label.get_text()
 
 
 def test_an_error_of_ours_where_nothing_can_be_drawn(zoo: Path, tmp_path: Path) -> None:
