@@ -95,9 +95,68 @@ def test_list_filters_and_speaks_json(registered: list[str]) -> None:
     assert [entry["name"] for entry in parsed("list", "*int8", "--cell", "gru")] == ["gru-toy-int8"]
     assert parsed("list", "--max-bytes", "99") == []
     assert parsed("list", "gru-*") == [fastzoo.info(name) for name in registered]
-    nothing = run("list", "--dataset", "nowhere", "--precision", "fp32")
+    nothing = run("list", "--data", "nowhere", "--precision", "fp32")
     assert (nothing.stdout, nothing.exit_code) == ("", 0)
     assert f"none of the {len(fastzoo.list_models())} registered models fits" in nothing.stderr
+    assert re.search(r"--data nowhere: there are .*\btoy\b", nothing.stderr)
+    assert "--precision" not in nothing.stderr  # there are models in fp32
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> list[str]:
+    """int8 models of two data sets, in natural order of their names; of one nothing was measured."""
+    names = []
+    for name, data, size, accuracy, latency in (
+        ("toy-a", "waves", 300, 0.9, 30.0),
+        ("toy-b", "rain", 100, 0.8, 10.0),
+        ("toy-c", "rain", 200, 0.95, 20.0),
+        ("toy-d", "waves", 50, None, 0.0),
+    ):
+        made = bundle.read(toy.make(tmp_path / name, name, precisions=("int8",)))
+        layouts = {
+            layout: replace(
+                file,
+                metrics=replace(file.metrics, accuracy=accuracy) if file.metrics and accuracy else None,
+                latency=bundle.Latency(latency, 2 * latency, 1.0) if accuracy else None,
+            )
+            for layout, file in made.precisions["int8"].layouts.items()
+        }
+        precisions = {"int8": bundle.Precision(size, layouts)}
+        dataset = bundle.DatasetRecord(data)
+        bundle.write(replace(made, precisions=precisions, dataset=dataset, summary="What it is " * 9), tmp_path / name)
+        names += registry.register(tmp_path / name)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("name", "abcd"), ("data", "bcda"), ("accuracy", "cabd"), ("bytes", "dbca"), ("latency", "bcad")],
+)
+def test_list_sorts_and_puts_last_what_was_not_measured(four: list[str], order: str, expected: str) -> None:
+    names = [f"toy-{letter}-int8" for letter in expected]
+    assert [line.split()[0] for line in output("list", "toy-*", "--sort", order).splitlines()[1:]] == names
+    assert [entry["name"] for entry in parsed("list", "toy-*", "--sort", order)] == names
+
+
+def test_list_refuses_an_order_that_it_does_not_know() -> None:
+    assert "cannot sort by 'beauty'; there are name, data, accuracy" in str(run("list", "--sort", "beauty").exception)
+
+
+@pytest.mark.parametrize("width", [60, 72, 100, 240])
+def test_list_has_a_line_for_each_model_in_any_terminal(
+    four: list[str], width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    from fastzoo.cli import _console
+
+    monkeypatch.setattr(_console, "console", lambda: Console(markup=False, emoji=False, highlight=False, width=width))
+    lines = output("list", "toy-*").splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *four]
+    assert max(map(len, lines)) <= width
+    assert re.search(r"toy-c-int8 +rain +95\.0 % +0\.2 kB +0\.8 kB +20 us", lines[3])
+    assert ("What it is" in lines[3]) == (width > 72)
+    assert ("…" in lines[3]) == (width == 100)
 
 
 def test_info_shows_what_is_known_and_nothing_else(registered: list[str], folder: Path) -> None:
