@@ -1,4 +1,4 @@
-"""Model cards: what a bundle says of itself as a page in Markdown with pictures, and the page over all of them.
+"""Model cards: what a bundle says of itself as a page in Markdown, with a picture of its confusions.
 
 `tools/generate.py` writes them. A picture carries the numbers that it shows, and is compared by these alone: another
 release of matplotlib may draw the same numbers with other pixels.
@@ -9,23 +9,22 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastzoo import _scatter, boards, compare, data
-from fastzoo._order import natural
+from wording import kilobytes, microseconds, percent, table
+
+from fastzoo import _scatter, boards
 from fastzoo._scatter import Scene
 from fastzoo.bundle import Bundle, LayoutFile, Metrics
-from fastzoo.data import literature
-from fastzoo.data.literature import Published
 
 PAGES = Path("docs/zoo")
 PICTURES = PAGES / "pictures"
 MADE = "<!-- made by tools/generate.py: edit the bundle, or that -->"
 INK = "#2b3440"
+COMPARISON = ("gru", "lstm")  # cells that the zoo holds only to compare its own with
 
 
 @dataclass(frozen=True)
@@ -54,52 +53,64 @@ def shown_by(png: bytes) -> str | None:
 
 
 def cards(
-    bundles: Sequence[Bundle], models: Mapping[str, dict[str, Any]], measured: Sequence[boards.Row], root: Path
+    bundles: Sequence[Bundle],
+    models: Mapping[str, dict[str, Any]],
+    measured: Sequence[boards.Row],
+    scenes: Mapping[str, Scene],
+    root: Path,
 ) -> tuple[dict[Path, str], dict[Path, Picture]]:
-    """All pages and pictures of the checkout ``root``.
+    """The bundles' pages and pictures in the checkout ``root``.
 
     Args:
         bundles: those in the registry.
         models: its entries.
         measured: what boards reported, of any bundles.
+        scenes: of each data set, the models against bytes.
         root: where the recipes are.
     """
-    scenes = {id: _scenes(id, models) for id in compare.data_sets(models.values())}
-    pages = {root / PAGES / "index.md": _index(bundles, models, scenes)}
+    pages: dict[Path, str] = {}
     pictures: dict[Path, Picture] = {}
-    for id, (by_bytes, by_latency) in scenes.items():
-        for name, scene in ((f"pareto-{id}", by_bytes), (f"latency-{id}", by_latency)):
-            if scene.points:
-                pictures[root / PICTURES / f"{name}.png"] = Picture(scene.numbers(), partial(_scatter.draw, scene))
+    names = {content.name for content in bundles}
     for content in bundles:
         recipe = root / "recipes" / f"{content.name}.toml"
         text = recipe.read_text(encoding="utf-8") if recipe.is_file() else None
-        beside = scenes[content.dataset.id][0] if content.dataset else None
+        beside = scenes[content.dataset.id] if content.dataset else None
         own = {name: entry for name, entry in models.items() if Path(entry["bundle"]).name == content.name}
         here = [row for row in measured if row.measured.bundle_sha256 == own.get(row.model, {}).get("bundle_sha256")]
-        pages[root / PAGES / f"{content.name}.md"] = "\n".join(_card(content, beside, here, text)) + "\n"
+        pages[root / PAGES / f"{content.name}.md"] = "\n".join(_card(content, beside, here, text, names)) + "\n"
         if found := _shown(content):
             pictures[root / PICTURES / f"confusion-{content.name}.png"] = _confusion(content, *found)
     return pages, pictures
 
 
-def _scenes(id: str, models: Mapping[str, dict[str, Any]]) -> tuple[Scene, Scene]:
-    """The models of a data set against bytes, and against latency."""
-    metric = compare.usual_metric(id)
-    entries, others = list(models.values()), literature.published(id, metric)
-    by_bytes, by_latency = (
-        Scene(id, by, metric, compare.compare(id, by, metric, entries)[1], others) for by in compare.COSTS
-    )
-    return by_bytes, by_latency
+def for_comparison(cell: Mapping[str, Any]) -> bool:
+    """Whether a model is there to be compared with, by its cell."""
+    return cell.get("type") in COMPARISON
+
+
+def judged_on(training: Mapping[str, Any] | None) -> str:
+    """What seeds were chosen on: where all subjects were trained on, nobody was left to validate."""
+    return "training windows alone" if "training" in (training or {}) else "validation groups"
+
+
+def distillation(training: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """How a model was taught by others: their names as ``teachers``; None where it was not."""
+    found: Mapping[str, Any] | None = ((training or {}).get("settings") or {}).get("distillation")
+    return found if found and found.get("teachers") else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# One model
+# The page
 
 
-def _card(content: Bundle, scene: Scene | None, measured: Sequence[boards.Row], recipe: str | None) -> Iterator[str]:
+def _card(
+    content: Bundle, scene: Scene | None, measured: Sequence[boards.Row], recipe: str | None, names: Collection[str]
+) -> Iterator[str]:
+    """Its lines; to the bundles in ``names`` it can link."""
     yield from (f"# {content.name}", "", MADE, "", f"{content.summary}.", "")
-    yield from _table(("", ""), _facts(content))
+    if for_comparison(content.cell):
+        yield from ("Here for comparison with the zoo's small cells.", "")
+    yield from table(("", ""), _facts(content, names))
     yield from _loading(content)
     yield from _files(content)
     yield from _boards(measured)
@@ -116,7 +127,7 @@ def _card(content: Bundle, scene: Scene | None, measured: Sequence[boards.Row], 
     yield from _terms(content)
 
 
-def _facts(content: Bundle) -> Iterator[tuple[str, str]]:
+def _facts(content: Bundle, names: Collection[str]) -> Iterator[tuple[str, str]]:
     window, size, cell = content.input, content.size, content.cell
     if content.dataset is not None:
         yield "data", f"`{content.dataset.id}`: {content.dataset.variant or 'your own'}"
@@ -129,6 +140,8 @@ def _facts(content: Bundle) -> Iterator[tuple[str, str]]:
     ]
     yield "cell", f"{cell.get('type', '')}: {', '.join(given)}"
     yield "pooling", "the last state" if content.pool == 1 else f"mean of the last {content.pool} states"
+    if taught := distillation(content.training):
+        yield "distilled from", _taught(taught, names)
     counts = {
         "parameters": size.parameters,
         "non-zeros": size.nonzeros,
@@ -145,6 +158,13 @@ def _facts(content: Bundle) -> Iterator[tuple[str, str]]:
     if content.frontend is not None:
         yield "front end", f"`{content.frontend}`"
     yield "version", content.version
+
+
+def _taught(taught: Mapping[str, Any], names: Collection[str]) -> str:
+    """The teachers, and how much the model was to follow them."""
+    teachers = [f"[{name}]({name}.md)" if name in names else f"`{name}`" for name in taught["teachers"]]
+    settings = (f"{key} {taught[key]:g}" for key in ("weight", "temperature") if key in taught)
+    return "; ".join(", ".join(words) for words in (teachers, settings)).removesuffix("; ")
 
 
 def _loading(content: Bundle) -> Iterator[str]:
@@ -170,17 +190,17 @@ def _files(content: Bundle) -> Iterator[str]:
             latency, metrics = file.latency, file.metrics
             rows.append([
                 f"`{file.file}`",
-                _percent(metrics.accuracy if metrics else None, 2),
-                _percent(metrics.macro_f1 if metrics else None, 2),
-                _kilobytes(files.weights_bytes),
-                _kilobytes(file.bytes),
-                f"{latency.p50_us:.0f} us" if latency else "",
-                f"{latency.p95_us:.0f} us" if latency else "",
+                percent(metrics.accuracy if metrics else None, 2),
+                percent(metrics.macro_f1 if metrics else None, 2),
+                kilobytes(files.weights_bytes),
+                kilobytes(file.bytes),
+                microseconds(latency.p50_us if latency else None),
+                microseconds(latency.p95_us if latency else None),
                 f"{latency.load_ms:.1f} ms" if latency else "",
                 "**auto**" if layout == content.fastest(precision) else "",
             ])  # fmt: skip
     columns = ("file", "accuracy", "macro F1", "weights", "file's size", "p50", "p95", "load", "opened by")
-    yield from _table(columns, rows, right=range(1, 8))
+    yield from table(columns, rows, right=range(1, 8))
     if (machine := content.measured_on) is not None:
         where = machine.board or machine.cpu
         yield from ("", f"Latency: one window at a time in {machine.threads} thread, {where}, {machine.cores} core(s),")
@@ -199,8 +219,8 @@ def _boards(measured: Sequence[boards.Row]) -> Iterator[str]:
             f"{row.board} ({row.machine.cpu})",
             f"`{row.model}`",
             f"{row.layout}, {row.backend}",
-            f"{row.numbers.p50_us:.0f} us",
-            f"{row.numbers.p95_us:.0f} us",
+            microseconds(row.numbers.p50_us),
+            microseconds(row.numbers.p95_us),
             f"{row.numbers.load_ms:.1f} ms",
             "" if row.numbers.start_ms is None else f"{row.numbers.start_ms:.0f} ms",
             "" if row.numbers.peak_rss_bytes is None else f"{row.numbers.peak_rss_bytes / 1e6:.0f} MB",
@@ -208,7 +228,7 @@ def _boards(measured: Sequence[boards.Row]) -> Iterator[str]:
         for row in measured
     ]
     columns = ("board", "model", "layout, backend", "p50", "p95", "load", "start", "memory")
-    yield from _table(columns, rows, right=range(3, 8))
+    yield from table(columns, rows, right=range(3, 8))
     yield from ("", "What the columns mean: [boards](../boards.md).")
 
 
@@ -218,19 +238,14 @@ def _accuracy(content: Bundle) -> Iterator[str]:
     file, metrics = found
     yield from ("", "## Accuracy", "")
     yield f"`{file.file}` on the {metrics.split} split, {metrics.n} windows:"
-    yield f"accuracy {_percent(metrics.accuracy)}, macro F1 {_percent(metrics.macro_f1)}."
+    yield f"accuracy {percent(metrics.accuracy)}, macro F1 {percent(metrics.macro_f1)}."
     yield ""
     rows = [
-        [label, _percent(of.precision), _percent(of.recall), _percent(of.f1), str(of.n)]
+        [label, percent(of.precision), percent(of.recall), percent(of.f1), str(of.n)]
         for label, of in metrics.per_class.items()
     ]
-    yield from _table(("class", "precision", "recall", "F1", "windows"), rows, right=range(1, 5))
+    yield from table(("class", "precision", "recall", "F1", "windows"), rows, right=range(1, 5))
     yield from ("", f"![confusion matrix of {file.file}](pictures/confusion-{content.name}.png)")
-
-
-def judged_on(training: Mapping[str, Any] | None) -> str:
-    """What seeds were chosen on: where all subjects were trained on, nobody was left to validate."""
-    return "training windows alone" if "training" in (training or {}) else "validation groups"
 
 
 def _seeds(content: Bundle) -> Iterator[str]:
@@ -244,12 +259,12 @@ def _seeds(content: Bundle) -> Iterator[str]:
     yield ""
     each = [f"seed {seed}" for seed in seeds["seeds"]]
     rows = [
-        [kind, _percent(of["mean"]), f"{100 * of['std']:.2f}", _percent(of["worst"]), *map(_percent, of["accuracy"])]
+        [kind, percent(of["mean"]), f"{100 * of['std']:.2f}", percent(of["worst"]), *map(percent, of["accuracy"])]
         for kind, of in seeds.items()
         if "/" in kind
     ]
     columns = ("files", "mean", "deviation", "worst", *each)
-    yield from _table(columns, rows, right=range(1, len(columns)))
+    yield from table(columns, rows, right=range(1, len(columns)))
 
 
 def _quantization(content: Bundle) -> Iterator[str]:
@@ -266,10 +281,10 @@ def _quantization(content: Bundle) -> Iterator[str]:
     yield f"`{calibration.get('sha256')}`."
     if tried := calibration.get("tried"):
         columns = ("state, ranges", "fp32's class", "accuracy")
-        rows = [[kind, _percent(of.get("same_class")), _percent(of.get("accuracy"))] for kind, of in tried.items()]
+        rows = [[kind, percent(of.get("same_class")), percent(of.get("accuracy"))] for kind, of in tried.items()]
         yield f"Tried on the {calibration.get('judged_on')}; chosen: a state of {calibration.get('state')}."
         yield ""
-        yield from _table(columns, rows, right=(1, 2))
+        yield from table(columns, rows, right=(1, 2))
 
 
 def _platforms(content: Bundle) -> Iterator[str]:
@@ -285,12 +300,12 @@ def _platforms(content: Bundle) -> Iterator[str]:
         [
             name,
             str(max(one["windows"] for one in told)),
-            _percent(min(one["same_class"] for one in told)),
+            percent(min(one["same_class"] for one in told)),
             f"{max(one['max_logit_difference'] for one in told):.2g}",
         ]
         for name, told in found.items()
     ]
-    yield from _table(("platform", "windows", "same class", "largest difference of a logit"), rows, right=range(1, 4))
+    yield from table(("platform", "windows", "same class", "largest difference of a logit"), rows, right=range(1, 4))
 
 
 def _making(content: Bundle, recipe: str | None) -> Iterator[str]:
@@ -301,7 +316,7 @@ def _making(content: Bundle, recipe: str | None) -> Iterator[str]:
         yield from (f"fastzoo reproduce {content.name}  # trains it again", "```", "")
     if validation := training.get("validation"):
         epoch = f"epoch {training['epoch']}, " if "epoch" in training else ""
-        accuracy, n = _percent(validation.get("accuracy")), validation.get("n")
+        accuracy, n = percent(validation.get("accuracy")), validation.get("n")
         yield f"The weights are those of {epoch}{accuracy} accuracy on {n} validation windows."
         yield ""
     for what in ("training", "export"):
@@ -325,74 +340,7 @@ def _terms(content: Bundle) -> Iterator[str]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# All models
-
-
-def _index(
-    bundles: Sequence[Bundle], models: Mapping[str, dict[str, Any]], scenes: Mapping[str, tuple[Scene, Scene]]
-) -> str:
-    lines = ["# The zoo", "", MADE, ""]
-    if not bundles:
-        return "\n".join([*lines, "No models yet.", ""])
-    lines += [
-        "Every model with its numbers. `fastzoo compare --data ID` prints the tables below and draws the pictures,",
-        "with your own registered models among them: [how to read them](../compare.md).",
-    ]
-    for id in scenes:
-        lines += ["", f"## {id}", "", *_of_data_set(id, models, scenes[id])]
-    if loose := [content.name for content in bundles if content.dataset is None]:
-        lines += ["", "## Others", "", *(f"- [{name}]({name}.md)" for name in sorted(loose, key=natural))]
-    return "\n".join(lines) + "\n"
-
-
-def _of_data_set(id: str, models: Mapping[str, dict[str, Any]], scenes: tuple[Scene, Scene]) -> Iterator[str]:
-    by_bytes, by_latency = scenes
-    metric = _scatter.NAMES[by_bytes.metric]
-    about = data.about(id)
-    if about is not None:
-        yield f"{about.title}. {about.variant[:1].upper()}{about.variant[1:]}."
-        yield ""
-    rows = [
-        [
-            f"[{row.name}]({Path(row.bundle).name}.md)",
-            _percent(row.value, 2),
-            _kilobytes(row.bytes),
-            _kilobytes(row.file_bytes),
-            f"{row.latency_us:.0f} us" if row.latency_us is not None else "",
-            "*" if row.on_front else "",
-            "*" if _named(by_latency, row.name).on_front else "",
-        ]
-        for row in by_bytes.rows
-    ]
-    columns = ("model", metric, "weights", "file", "latency", "bytes", "us")
-    yield from _table(columns, rows, right=range(1, 5))
-    yield from ("", "* = no model of no more bytes, or microseconds, is as good.")
-    for name, scene in (("pareto", by_bytes), ("latency", by_latency)):
-        if scene.points:
-            yield from ("", f"![{_scatter.title(scene)}](pictures/{name}-{id}.png)")
-    others = literature.published(id, "accuracy") + literature.published(id, "macro_f1")
-    if others:
-        yield from ("", "Published by others, on the data named there, which is not always ours:", "")
-        yield from _table(
-            ("model", "", "size", "latency", "data", "source", "what else"), map(_other, others), right=(1, 2, 3)
-        )
-
-
-def _other(one: Published) -> list[str]:
-    """A row of the table of published numbers."""
-    size = _kilobytes(one.bytes) or (f"{one.parameters} parameters" if one.parameters else "")
-    latency = f"{one.latency_us / 1000:g} ms, {one.device}" if one.latency_us else ""
-    notes = "; ".join(text for text in (one.counted and f"size: {one.counted}", one.note) if text)
-    value = f"{_scatter.NAMES[one.metric]} {_percent(one.value)}"
-    return [one.model, value, size, latency, one.variant, one.source, notes]
-
-
-def _named(scene: Scene, name: str) -> compare.Row:
-    return next(row for row in scene.rows if row.name == name)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Pictures and words
+# Pictures
 
 
 def _confusion(content: Bundle, file: LayoutFile, metrics: Metrics) -> Picture:
@@ -452,15 +400,6 @@ def _all(content: Bundle) -> Iterator[tuple[str, str, LayoutFile]]:
             yield precision, layout, file
 
 
-def _table(
-    columns: Sequence[str], rows: Iterator[Any] | Sequence[Any] | Any, right: Sequence[int] = ()
-) -> Iterator[str]:
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + "|".join("--:" if i in right else "---" for i in range(len(columns))) + "|"
-    for row in rows:
-        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
-
-
 def _listed(names: Sequence[str], most: int = 24) -> str:
     shown = ", ".join(names[:most])
     return f"{shown}, ... ({len(names)} in all)" if len(names) > most else shown
@@ -468,11 +407,3 @@ def _listed(names: Sequence[str], most: int = 24) -> str:
 
 def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def _kilobytes(value: int | None) -> str:
-    return "" if value is None else f"{value / 1000:.1f} kB"

@@ -13,12 +13,12 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cards
+import overview
 
 from fastzoo import _files, boards, bundle, registry
-from fastzoo._order import natural
 from fastzoo.errors import FastzooError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,12 +48,15 @@ def generated(root: Path) -> Generated:
     readme = root / "README.md"
     others = registry.read(root / registry.FILE, package).others
     measured = boards.compare(registry=root / registry.FILE, every=True)
-    pages, pictures = cards.cards(contents, models, measured, root)
+    scenes = overview.scenes(models)
+    pages, confusions = cards.cards(contents, models, measured, {id: of.by_bytes for id, of in scenes.items()}, root)
     texts = {
         root / registry.FILE: registry.render(models, others).decode(),
-        readme: with_table(readme.read_text(encoding="utf-8"), table(models)),
+        readme: with_table(readme.read_text(encoding="utf-8"), overview.summary(models)),
+        root / cards.PAGES / "index.md": overview.index(models, scenes),
         **pages,
     }
+    pictures = {**overview.pictures(scenes, root), **confusions}
     there = [*(root / cards.PAGES).glob("*.md"), *(root / cards.PICTURES).glob("*.png")]
     return Generated(texts, pictures, sorted(set(there) - texts.keys() - pictures.keys()))
 
@@ -65,57 +68,6 @@ def with_table(text: str, lines: str) -> str:
     if not (begin and end):
         raise FastzooError(f"README.md needs the lines {BEGIN} and {END}, where the table of models goes")
     return f"{before}{begin}\n{lines}\n{end}{after}"
-
-
-def table(models: Mapping[str, dict[str, Any]]) -> str:
-    """The models in Markdown, and below it what their numbers were measured on."""
-    if not models:
-        return "No models yet."
-    rows = ["| model | data | accuracy | weights | file | latency |", "|---|---|--:|--:|--:|---|"]
-    notes: dict[str, None] = {}  # an ordered set
-    for name in sorted(models, key=natural):
-        rows.append(row(models[name]))
-        notes.update(dict.fromkeys(remarks(models[name])))
-    return "\n".join([*rows, "", *(f"- {note}" for note in notes)]).rstrip()
-
-
-def row(entry: Mapping[str, Any]) -> str:
-    """One line of the table."""
-    best = registry.fastest(entry)
-    layout = next(name for name, file in entry["layouts"].items() if file is best)
-    latencies = {name: file["latency"]["p50_us"] for name, file in entry["layouts"].items() if "latency" in file}
-    cells = [
-        f"`{entry['name']}`",
-        entry.get("dataset", {}).get("id", ""),
-        f"{100 * best['accuracy']:.1f} %" if "accuracy" in best else "",
-        f"{entry['weights_bytes'] / 1000:.1f} kB",
-        f"{best['bytes'] / 1000:.1f} kB ({layout})",
-        ", ".join(f"{name} {microseconds:.0f} us" for name, microseconds in latencies.items()),
-    ]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def remarks(entry: Mapping[str, Any]) -> list[str]:
-    """What must be said beside the numbers of a model."""
-    dataset, machine = entry.get("dataset", {}), entry.get("measured_on")
-    found = [f"{dataset['id']}: {dataset['variant']}."] if "variant" in dataset else []
-    if brick := entry["cell"].get("brick"):
-        found.append(f"`{entry['name']}` reads {brick} samples in one step.")
-    seeds = entry.get("seeds", {})
-    if spread := seeds.get(f"{entry['precision']}/{entry.get('fastest')}"):
-        where = cards.judged_on(entry.get("training"))
-        found.append(
-            f"`{entry['name']}` was chosen on {where} from {len(seeds['seeds'])} seeds. "
-            f"Test accuracy of all: mean {100 * spread['mean']:.1f} %, standard deviation {100 * spread['std']:.1f}, "
-            f"worst {100 * spread['worst']:.1f} %."
-        )
-    if machine:
-        found.append(
-            f"Latency: median of single windows in {machine['threads']} thread, "
-            f"{machine.get('board') or machine['cpu']}, "
-            f"{machine['os']}, onnxruntime {machine['onnxruntime']}."
-        )
-    return found
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:

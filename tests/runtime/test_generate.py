@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from fastzoo import _files, boards, bundle, registry
+from fastzoo.data import catalog
 
 from . import toy
 
@@ -49,11 +51,19 @@ def test_registry_and_table_follow_from_the_bundles(generate: ModuleType, checko
     assert written.models["gru-h8-int8"]["bundle"] == "models/gru-h8"
     lines = (checkout / "README.md").read_text().splitlines()
     table = lines[lines.index("<!-- models:begin -->") + 1 : lines.index("<!-- models:end -->")]
-    assert table[0] == "| model | data | accuracy | weights | file | latency |"
-    assert table[3] == "| `gru-h8-int8` | toy | 40.0 % | 0.1 kB | 0.8 kB (fused) | fused 20 us, unrolled 40 us |"
-    assert table[7:] == [
+    assert table == [
+        "| model | data | accuracy | weights | file | latency | seeds: mean, worst |",
+        "|---|---|--:|--:|--:|--:|--:|",
+        "| [`gru-h8-int8`](docs/zoo/gru-h8.md) (comparison) | toy | 40.0 % | 0.1 kB | 0.8 kB | 20 us |  |",
+        "| [`gru-h16-int8`](docs/zoo/gru-h16.md) (comparison) | toy | 40.0 % | 0.1 kB | 0.8 kB | 20 us |  |",
+        "",
+        "Accuracy on the test split, with that of fp32 where it differs. Latency: median of one window by the fastest "
+        "layout, 1 thread, a board, Linux, onnxruntime 1.16. (comparison): a plain GRU or LSTM, to hold the small "
+        "cells against.",
+        "",
         "- toy: made up.",
-        "- Latency: median of single windows in 1 thread, a board, Linux, onnxruntime 1.16.",
+        "",
+        "Everything else about them: [docs/zoo](docs/zoo/index.md).",
     ]
     assert lines[-1] == "The end."
     assert generate.main(["--check"], checkout) == 0
@@ -68,7 +78,7 @@ def test_check_says_what_differs_and_writes_nothing(
     capsys.readouterr()
     assert generate.main(["--check"], checkout) == 1
     out, err = capsys.readouterr()
-    assert "+| `gru-toy-int8` | toy |" in out
+    assert "+| [`gru-toy-int8`](docs/zoo/gru-toy.md) (comparison) | toy |" in out
     assert "--- zoo_registry.json" in out
     assert "run `python tools/generate.py`" in err
     assert {path: path.read_bytes() for path in before} == before
@@ -122,7 +132,110 @@ def test_every_bundle_has_a_card_with_its_numbers(generate: ModuleType, checkout
     assert "seeds = 7" in section(page, "Made again")
     assert "- weights: CC-BY-4.0" in section(page, "Licences")
     assert 'fastzoo.load("gru-toy-int8")' in page
-    assert "| [gru-toy-int8](gru-toy.md) | 40.00 % |" in card(checkout, "index")
+    assert "| [gru-toy-int8](gru-toy.md) | gru, comparison | 40.00 % |" in card(checkout, "index")
+
+
+def publish(
+    checkout: Path,
+    name: str,
+    data: str = "toy",
+    sizes: tuple[int, int] = (400, 100),
+    accuracies: tuple[float, float] = (0.9, 0.9),
+    cell: dict[str, Any] | None = None,
+    **changes: Any,
+) -> None:
+    """A bundle with these numbers, of fp32 and of int8, in a checkout."""
+    folder = toy.make(checkout / "fastzoo" / "models" / name, name)
+    made = bundle.read(folder)
+    precisions = {
+        precision: bundle.Precision(
+            size,
+            {
+                layout: dataclasses.replace(
+                    file, metrics=file.metrics and dataclasses.replace(file.metrics, accuracy=a)
+                )
+                for layout, file in made.precisions[precision].layouts.items()
+            },
+        )
+        for precision, size, a in zip(("fp32", "int8"), sizes, accuracies, strict=True)
+    }
+    changes |= {"cell": {"type": "fastrnn", **(cell or {})}, "dataset": bundle.DatasetRecord(data, "made up")}
+    bundle.write(dataclasses.replace(made, precisions=precisions, **changes), folder)
+
+
+def pages(generate: ModuleType, checkout: Path) -> dict[str, str]:
+    """The README and the pages of docs/zoo, by their names; pictures are not drawn."""
+    return {path.stem: text for path, text in generate.generated(checkout).texts.items() if path.suffix == ".md"}
+
+
+def rows(page: str) -> list[list[str]]:
+    """The cells of a page's table of models."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| [")]
+
+
+def test_the_readme_has_a_row_for_each_bundle_by_data_set_and_size(generate: ModuleType, checkout: Path) -> None:
+    seeds = {"seeds": [0, 1], "chosen": 1, "split": "test"}
+    spread = {"accuracy": [0.8, 0.9], "mean": 0.85, "std": 0.0707, "worst": 0.8}
+    publish(checkout, "rnn-big", sizes=(4000, 1200), seeds={**seeds, "int8/fused": spread})
+    publish(checkout, "rnn-small", sizes=(900, 300), accuracies=(0.91, 0.9))
+    publish(checkout, "rnn-rhythm", "cinc2017", sizes=(9000, 3000))
+    publish(checkout, "plain", sizes=(2000, 600), cell={"type": "lstm"})
+    page = pages(generate, checkout)["README"]
+    assert [row[:2] for row in rows(page)] == [
+        ["[`rnn-rhythm-int8`](docs/zoo/rnn-rhythm.md)", "cinc2017"],
+        ["[`rnn-small-int8`](docs/zoo/rnn-small.md)", "toy"],
+        ["[`plain-int8`](docs/zoo/plain.md) (comparison)", "toy"],
+        ["[`rnn-big-int8`](docs/zoo/rnn-big.md)", "toy"],
+    ]
+    assert [row[2] for row in rows(page)] == [
+        "90.0 %, macro F1 22.2 % (fp32: macro F1 33.3 %)",
+        "90.0 % (fp32: 91.0 %)",
+        "90.0 %",
+        "90.0 %",
+    ]
+    assert [row[-1] for row in rows(page)] == ["", "", "", "85.0 %, 80.0 %"]
+    remarks = [line for line in page.splitlines() if line.startswith("- ")]
+    assert remarks == [
+        f"- cinc2017, heart rhythm from one ECG lead: {catalog.REGISTERED['cinc2017'].brief}.",
+        "- toy: made up.",
+    ]
+
+
+def test_what_must_be_said_of_one_model_stands_in_the_index(generate: ModuleType, checkout: Path) -> None:
+    spread = {"accuracy": [0.8, 0.9], "mean": 0.85, "std": 0.0707, "worst": 0.8}
+    seeds = {"seeds": [0, 1], "chosen": 1, "split": "test", "int8/fused": spread}
+    publish(checkout, "rnn-rows", "mnist", cell={"brick": 28}, seeds=seeds)
+    publish(checkout, "plain", "mnist", cell={"type": "gru"})
+    publish(checkout, "rnn-toy")
+    page = pages(generate, checkout)["index"]
+    assert "- [mnist](#mnist): handwritten digits, pixel by pixel; 2 models, weights of 0.1 kB" in page.splitlines()
+    lines = section(page, "mnist")
+    remarks = [line for line in lines if line.startswith("- ")]
+    assert remarks[0].startswith("- [plain](plain.md): for comparison with the small cells")
+    assert remarks[1] == (
+        "- [rnn-rows](rnn-rows.md): reads 28 samples in one step; data: made up; the best of 2 seeds on validation "
+        "groups (standard deviation of their test accuracies: 7.1 points)."
+    )
+    assert remarks[2].startswith("- Latency: median of one window")
+    assert [row[:5] for row in rows(page) if "rnn-rows-int8" in row[0]] == [
+        ["[rnn-rows-int8](rnn-rows.md)", "fastrnn", "90.00 %", "85.0 %", "80.0 %"]
+    ]
+    order = [next(i for i, line in enumerate(lines) if word in line) for word in ("| [", "![", "- [", "Published by")]
+    assert order == sorted(order)
+    assert section(page, "toy")[0] == "Made up."
+    assert not [line for line in section(page, "toy") if line.startswith("- [")]
+
+
+def test_a_card_names_the_teachers_of_a_distilled_model_alone(generate: ModuleType, checkout: Path) -> None:
+    taught = {"teachers": ["plain", "elsewhere"], "weight": 0.5, "temperature": 2.0}
+    publish(checkout, "plain", cell={"type": "gru"}, training={"settings": {"seed": 0, "distillation": None}})
+    publish(checkout, "pupil", training={"settings": {"seed": 0, "distillation": taught}})
+    made = pages(generate, checkout)
+    row = "| distilled from | [plain](plain.md), `elsewhere`; weight 0.5, temperature 2 |"
+    assert row in made["pupil"].splitlines()
+    assert "distilled from plain, elsewhere" in made["index"]
+    assert "distilled" not in made["plain"]
+    assert "Here for comparison" in made["plain"]
 
 
 def test_a_card_shows_the_boards_that_measured_these_very_files(generate: ModuleType, checkout: Path) -> None:
