@@ -95,8 +95,9 @@ def judged_on(training: Mapping[str, Any] | None) -> str:
 
 def distillation(training: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """How a model was taught by others: their names as ``teachers``; None where it was not."""
-    found: Mapping[str, Any] | None = ((training or {}).get("settings") or {}).get("distillation")
-    return found if found and found.get("teachers") else None
+    found: Mapping[str, Any] = ((training or {}).get("settings") or {}).get("distillation") or {}
+    teachers = [Path(name).name for name in found.get("teachers", ())]  # of a folder the name, wherever it lay
+    return {**found, "teachers": teachers} if teachers else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -227,14 +227,17 @@ def test_what_must_be_said_of_one_model_stands_in_the_index(generate: ModuleType
 
 
 def test_a_card_names_the_teachers_of_a_distilled_model_alone(generate: ModuleType, checkout: Path) -> None:
-    taught = {"teachers": ["plain", "elsewhere"], "weight": 0.5, "temperature": 2.0}
-    publish(checkout, "plain", cell={"type": "gru"}, training={"settings": {"seed": 0, "distillation": None}})
+    taught = {"teachers": ["plain", "runs/elsewhere"], "weight": 0.5, "temperature": 2.0}
+    publish(
+        checkout, "plain", cell={"type": "gru"}, training={"settings": {"distillation": {**taught, "teachers": []}}}
+    )
+    publish(checkout, "older", training={"settings": {"seed": 0}})
     publish(checkout, "pupil", training={"settings": {"seed": 0, "distillation": taught}})
     made = pages(generate, checkout)
     row = "| distilled from | [plain](plain.md), `elsewhere`; weight 0.5, temperature 2 |"
     assert row in made["pupil"].splitlines()
     assert "distilled from plain, elsewhere" in made["index"]
-    assert "distilled" not in made["plain"]
+    assert "distilled" not in made["plain"] + made["older"]
     assert "Here for comparison" in made["plain"]
 
 
