@@ -22,7 +22,7 @@ from fastzoo._files import sha256
 from fastzoo.bundle import Bundle, FileRecord, Input, LayoutFile, Precision
 from fastzoo.data import Dataset, hapt, synthetic
 from fastzoo.errors import ExportError
-from fastzoo.export import describe, verify
+from fastzoo.export import cross, describe, verify
 from fastzoo.export.c import c_header, c_name
 from fastzoo.export.calibrate import Method
 from fastzoo.export.choose import STATES, Judge, choose
@@ -241,7 +241,7 @@ class _Export:
             citation=CITATION if network.cells[0].kind in ("fastrnn", "fastgrnn") else None,
         )
         bundle.write(made, self.folder)
-        made = _measured(made, self.folder)
+        made = cross.checked(_measured(made, self.folder), self.folder)
         bundle.write(made, self.folder)
         if self.options.report:
             self.on_file("report.html")

@@ -82,6 +82,12 @@ def _precision_faults(name: str, precision: Precision, labels: tuple[str, ...]) 
             yield f"{where}.latency: p50 {file.latency.p50_us} us, but p95 {file.latency.p95_us} us"
         if file.metrics:
             yield from _metrics_faults(f"{where}.metrics", file.metrics, labels)
+    for id, check in (precision.cross_checks or {}).items():
+        where = f"{path}.cross_checks.{id}"
+        if check.layout not in precision.layouts:
+            yield f"{where}.layout {check.layout!r} is not one of its layouts"
+        if not (0 <= check.accuracy <= 1 and 0 <= check.macro_f1 <= 1 and check.n > 0):
+            yield f"{where}: accuracy and macro_f1 must be between 0 and 1, of at least one window"
 
 
 def _metrics_faults(path: str, metrics: Metrics, labels: tuple[str, ...]) -> Iterator[str]:

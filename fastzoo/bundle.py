@@ -21,6 +21,7 @@ from fastzoo.records import (
     PRECISIONS,
     Bundle,
     ClassMetrics,
+    CrossCheck,
     DatasetRecord,
     FileRecord,
     Input,
@@ -34,8 +35,8 @@ from fastzoo.records import (
 )
 
 __all__ = [
-    "LAYOUTS", "PRECISIONS", "Bundle", "ClassMetrics", "DatasetRecord", "FileRecord", "FrontEnd", "Input",
-    "Latency", "LayoutFile", "Licences", "Machine", "Metrics", "Precision", "Size", "check", "parse", "read",
+    "LAYOUTS", "PRECISIONS", "Bundle", "ClassMetrics", "CrossCheck", "DatasetRecord", "FileRecord", "FrontEnd",
+    "Input", "Latency", "LayoutFile", "Licences", "Machine", "Metrics", "Precision", "Size", "check", "parse", "read",
     "read_file", "read_json", "to_dict", "write",
 ]  # fmt: skip
 

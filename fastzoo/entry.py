@@ -12,7 +12,7 @@ from fastzoo import _files, _json
 from fastzoo.bundle import parse, read_json, to_dict
 from fastzoo.errors import RegistryError
 from fastzoo.frontend import FrontEnd
-from fastzoo.records import Bundle, DatasetRecord, Input, Latency, Licences, Machine, Metrics
+from fastzoo.records import Bundle, CrossCheck, DatasetRecord, Input, Latency, Licences, Machine, Metrics
 
 _MODEL_NAME = re.compile(r"[a-z0-9._-]{1,128}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")  # names a folder in the cache
@@ -62,6 +62,7 @@ class Entry:
     frontend: FrontEnd | None = None
     dataset: DatasetRecord | None = None
     metrics: Metrics | None = None  # of the fastest layout
+    cross_checks: Mapping[str, CrossCheck] | None = None  # on other data sets, by their id
     measured_on: Machine | None = None
     seeds: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
@@ -97,6 +98,7 @@ def describe(bundle: Bundle, precision: str, folder: str, bundle_sha256: str) ->
         "layouts": {name: _layout(file) for name, file in own["layouts"].items()},
         "dataset": dataset or None,
         "metrics": metrics,
+        "cross_checks": own.get("cross_checks"),
     }
     others = ("frontend", "measured_on", "seeds", "calibration", "training", "environment", "licences", "citation")
     entry.update((key, document.get(key)) for key in others)

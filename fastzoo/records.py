@@ -90,11 +90,25 @@ class LayoutFile(FileRecord):
 
 
 @dataclass(frozen=True)
+class CrossCheck:
+    """The fastest layout on another data set, of which only people count who were not trained on."""
+
+    layout: str
+    split: str
+    n: int
+    accuracy: float
+    macro_f1: float
+    sha256: str  # of the data set
+    variant: str | None = None
+
+
+@dataclass(frozen=True)
 class Precision:
     """The files of one precision; ``weights_bytes`` is what its weights take, without the graph around them."""
 
     weights_bytes: int
     layouts: Mapping[str, LayoutFile]
+    cross_checks: Mapping[str, CrossCheck] | None = None  # by the id of the data set
 
 
 @dataclass(frozen=True)

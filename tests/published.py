@@ -17,8 +17,9 @@ import safetensors.numpy
 from fastzoo import _json, bundle, data, entry, golden, metrics
 from fastzoo.bundle import Bundle, LayoutFile, Metrics
 from fastzoo.data import Dataset, Split
+from fastzoo.data.cross import Relation
 from fastzoo.errors import BundleError
-from fastzoo.export import describe, reproduce
+from fastzoo.export import cross, describe, reproduce
 from fastzoo.export.graph import operators
 from fastzoo.export.layouts import Form, Scheme
 from fastzoo.export.source import calibration_windows, of_bundle, with_data
@@ -223,6 +224,9 @@ def complete(content: Bundle, folder: Path) -> Faults:
             yield f"{precision}/{layout} has no metrics, or no latency"
         if not file.verification:
             yield f"{precision}/{layout} was not verified"
+    for precision, of in content.precisions.items():
+        missing = [relation.id for relation in cross.relations(content) if relation.id not in (of.cross_checks or {})]
+        yield from (f"{precision} lacks the cross-check on {id}: run tools/cross_check.py" for id in missing)
     if dataset is not None and not content.name.startswith(f"{content.cell['type']}-{dataset.id}"):
         yield f"its name should begin with {content.cell['type']}-{dataset.id}"
 
@@ -316,6 +320,29 @@ def spread(content: Bundle, folder: Path, dataset: Dataset) -> Faults:
         most = 0.005 if rounds(file) else 0.0005
         if len(said) != len(measured) or np.abs(np.subtract(said, measured)).max() > most:
             yield f"{kind}: the seeds' accuracies are {measured}, the bundle says {said}"
+
+
+def cross_checks(content: Bundle, folder: Path, relation: Relation, dataset: Dataset) -> Faults:
+    """On a related data set the shipped bytes have the published accuracy."""
+    for name, precision in content.precisions.items():
+        said = (precision.cross_checks or {}).get(relation.id)
+        if said is None:
+            continue  # a fault of `complete`
+        if said.sha256 != dataset.sha256:
+            yield f"the data set {dataset.id!r} here is not the one it was cross-checked on"
+            return
+        found = cross.measured(content, folder, name, relation, dataset)
+        assert found is not None
+        most = 0.005 if rounds(precision.layouts[said.layout]) else 0.0005
+        for what in ("layout", "split", "n", "variant"):
+            if getattr(found, what) != getattr(said, what):
+                yield f"{name} on {relation.id}: {what} {getattr(found, what)}, the bundle says {getattr(said, what)}"
+        for what, limit in (("accuracy", most), ("macro_f1", 2 * most)):
+            if abs(getattr(found, what) - getattr(said, what)) > limit:
+                yield (
+                    f"{name} on {relation.id}: {what} {getattr(found, what):.4f}, the bundle says "
+                    f"{getattr(said, what):.4f}"
+                )
 
 
 def confusion_off(measured: Metrics, said: Metrics) -> int:

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 import fastzoo
-from fastzoo import bundle, registry
+from fastzoo import bundle, data, registry
+from fastzoo.data.cross import Relation
 from fastzoo.errors import DataError
-from fastzoo.export import export
+from fastzoo.export import cross, export
 from fastzoo.nn import CELLS, SequenceClassifier
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +74,24 @@ def test_accuracy_and_ranges_are_those_of_the_recordings(folder: Path) -> None:
     assert published.faults(folder, tuple(checks)) == []
 
 
+RELATED = [(folder, relation) for folder in FOLDERS for relation in cross.relations(bundle.read(folder))]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("folder", "relation"), RELATED, ids=[f"{folder.name}-{relation.id}" for folder, relation in RELATED]
+)
+def test_cross_checks_are_those_of_the_recordings(folder: Path, relation: Relation) -> None:
+    if "FASTZOO_DATA" not in os.environ:
+        pytest.skip("FASTZOO_DATA names no folder of prepared data")
+    try:
+        dataset = data.load(relation.id)
+    except DataError as error:
+        pytest.skip(str(error))
+    check = named(published.cross_checks, relation=relation, dataset=dataset)
+    assert published.faults(folder, (check,)) == []
+
+
 def named(check: Callable[..., published.Faults], **arguments: object) -> published.Check:
     """A check with its further arguments."""
     return functools.update_wrapper(functools.partial(check, **arguments), check)
@@ -106,6 +125,7 @@ def test_all_faults_of_a_bundle_are_told_at_once(tmp_path: Path) -> None:
     document["precisions"]["int8"]["layouts"]["fused"]["metrics"]["accuracy"] -= 0.01
     document["seeds"] = None
     del document["dataset"]["licence"]
+    del document["precisions"]["fp32"]["cross_checks"]["ucihar"]
     (folder / bundle.FILE).write_text(json.dumps({k: v for k, v in document.items() if v is not None}))
     (folder / "golden.npz").write_bytes(b"not golden")
     found = "\n".join(published.faults(folder, (*FROM_BYTES, *SAID)))
@@ -114,6 +134,7 @@ def test_all_faults_of_a_bundle_are_told_at_once(tmp_path: Path) -> None:
         "fp32-fused.onnx: operators {", "its metadata says labels", "its metadata says quantization 'none', not 'int4'",
         "golden.npz", "answers broke: BundleError", "same_bytes broke: BundleError",
         "int8/fused loses", "lacks 3 seeds", "lacks data set, its variant, digest, licence",
+        "fp32 lacks the cross-check on ucihar",
     ):  # fmt: skip
         assert fault in found, found
 

@@ -247,6 +247,27 @@ def _accuracy(content: Bundle) -> Iterator[str]:
     ]
     yield from table(("class", "precision", "recall", "F1", "windows"), rows, right=range(1, 5))
     yield from ("", f"![confusion matrix of {file.file}](pictures/confusion-{content.name}.png)")
+    yield from _cross_checks(content)
+
+
+def _cross_checks(content: Bundle) -> Iterator[str]:
+    """The fastest files on data sets that record the same otherwise."""
+    found = [
+        (files.layouts[check.layout].file, id, check)
+        for files in content.precisions.values()
+        for id, check in (files.cross_checks or {}).items()
+    ]
+    if not found:
+        return
+    where = "On other recordings of the same classes, of people who were not trained on ([data](../data.md)):"
+    yield from ("", where, "")
+    rows = [
+        [f"`{id}`", f"`{file}`", str(check.n), _percent(check.accuracy), _percent(check.macro_f1)]
+        for file, id, check in found
+    ]
+    yield from _table(("data", "file", "windows", "accuracy", "macro F1"), rows, right=range(2, 5))
+    variants = {id: check.variant for _, id, check in found if check.variant}
+    yield from ("", *(f"- `{id}`: {variant}." for id, variant in variants.items()))
 
 
 def _seeds(content: Bundle) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +57,7 @@ def eval_(
 ) -> None:
     """Measure accuracy and macro F1 on a data set, in all and per class; or how well events are found in a stream.
 
-    A data set that has more channels than the model takes, as ucihar for a model of har, is used if names say which.
+    A data set with other channels than the model takes, as ucihar for a model of har, is used if names say which.
 
     Example: fastzoo eval fastgrnn-har-int8 --data har
 
@@ -72,11 +71,11 @@ def eval_(
     model = fastzoo.load(name, layout)
     part, note = None, ""
     if dataset is not None:
-        from fastzoo.data.choice import chosen
+        from fastzoo.data import choice
 
-        fitted, note = chosen(dataset, model.bundle.input.channels)
-        part = dataset, _fitting_split(model, fitted, split)
-        for warning in _doubts(model, dataset):
+        fitted, note = choice.fitted(dataset, model.bundle)
+        part = dataset, _part(fitted, split)
+        for warning in _doubts(model, dataset, part[1]):
             _console.warn(warning)
     if stream:
         from fastzoo.cli import _eval_stream
@@ -142,24 +141,10 @@ def _print_classes(metrics: Metrics) -> None:
     console.print(confusion)
 
 
-def _fitting_split(model: Model, dataset: Dataset, split: str) -> Split:
-    """The windows to evaluate on, if the data set is what the model was made for."""
+def _part(dataset: Dataset, split: str) -> Split:
+    """The windows to evaluate on."""
     from fastzoo.errors import DataError
 
-    wanted = model.bundle.input
-    pairs = {
-        "classes": (dataset.classes, model.labels),
-        "channels": (dataset.channels, wanted.channels),
-        "steps per window": (dataset.x.shape[1], wanted.steps),
-    }
-    faults = [f"{what} {has}, where the model has {wants}" for what, (has, wants) in pairs.items() if has != wants]
-    if not math.isclose(dataset.rate, wanted.rate, rel_tol=1e-3):
-        faults.append(f"{dataset.rate:g} samples per second, where the model has {wanted.rate:g}")
-    made, takes = dataset.frontend, model.frontend
-    if made is not None and takes is not None and made != takes:
-        faults.append(f"another front end ({made}), where the model has {takes}")
-    if faults:
-        raise DataError(f"data set {dataset.id!r} does not fit {model.name}: it has " + "; ".join(faults))
     if split not in ("train", "validation", "test"):
         raise DataError(f"no split {split!r}; there are train, validation and test")
     part: Split = getattr(dataset, split)
@@ -168,13 +153,19 @@ def _fitting_split(model: Model, dataset: Dataset, split: str) -> Split:
     return part
 
 
-def _doubts(model: Model, dataset: Dataset) -> list[str]:
+def _doubts(model: Model, dataset: Dataset, part: Split) -> list[str]:
     """Reasons why the result may not be comparable with the published one."""
+    from fastzoo.data import cross
+
     known = model.bundle.dataset
     if known is None:
         return []
     if known.id != dataset.id:
-        return [f"{model.name} was trained on {known.id!r}, not on {dataset.id!r}"]
+        doubts = [f"{model.name} was trained on {known.id!r}, not on {dataset.id!r}"]
+        related = [relation for relation in cross.relations(known.id) if relation.id == dataset.id]
+        if any(set(part.group.tolist()) - set(relation.unseen) for relation in related):
+            doubts.append(f"some of these windows are of people in the training split of {known.id!r}")
+        return doubts
     if known.sha256 not in (None, dataset.sha256):
         return [
             f"this {dataset.id!r} (sha256 {dataset.sha256[:12]}...) is not the one that {model.name} was made with "

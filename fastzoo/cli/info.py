@@ -67,9 +67,16 @@ def _facts(entry: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
     for key in ("dataset", "training", "seeds", "calibration", "measured_on", "environment", "licences"):
         if entry.get(key):
             yield key.replace("_", " "), _pairs(entry[key])
+        if key == "dataset":
+            yield from ((f"on {id}", _cross_check(check)) for id, check in entry.get("cross_checks", {}).items())
     if entry.get("citation"):
         yield "cite", entry["citation"]
     yield "folder", str(folder)
+
+
+def _cross_check(check: Mapping[str, Any]) -> str:
+    values = f"accuracy {_console.percent(check['accuracy'])}, macro F1 {_console.percent(check['macro_f1'])}"
+    return f"{values} ({check['layout']}) on {check['n']} {check['split']} windows: {check.get('variant', 'your own')}"
 
 
 def _pairs(mapping: Mapping[str, Any]) -> str:

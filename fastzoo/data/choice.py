@@ -1,13 +1,49 @@
-"""Choose the channels of a data set that a model made for another one takes."""
+"""Fit a data set to a model that was made for another one: channels and classes found by name."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from fastzoo.audio import LogMel
 from fastzoo.data.prepared import Dataset
+from fastzoo.errors import DataError
+from fastzoo.records import Bundle
+
+
+def fitted(data: Dataset, content: Bundle) -> tuple[Dataset, str]:
+    """The windows as the model takes them and the classes in the order of its labels, and what was done, in words.
+
+    Returns:
+        ``data`` itself and "" where nothing is to do.
+
+    Raises:
+        DataError: the data set is not what the model was made for; the message names all differences.
+    """
+    made, about_channels = chosen(data, content.input.channels)
+    made, about_classes = _renumbered(made, content.labels)
+    if faults := _misfits(made, content):
+        raise DataError(f"data set {data.id!r} does not fit {content.name}: it has " + "; ".join(faults))
+    return made, ". ".join(filter(None, (about_channels, about_classes)))
+
+
+def _misfits(data: Dataset, content: Bundle) -> list[str]:
+    wanted = content.input
+    pairs = {
+        "classes": (data.classes, content.labels),
+        "channels": (data.channels, wanted.channels),
+        "steps per window": (data.x.shape[1], wanted.steps),
+    }
+    faults = [f"{what} {has}, where the model has {wants}" for what, (has, wants) in pairs.items() if has != wants]
+    if not math.isclose(data.rate, wanted.rate, rel_tol=1e-3):
+        faults.append(f"{data.rate:g} samples per second, where the model has {wanted.rate:g}")
+    takes = None if content.frontend is None else LogMel.of(content.frontend)
+    if data.frontend is not None and takes is not None and data.frontend != takes:
+        faults.append(f"another front end ({data.frontend}), where the model has {takes}")
+    return faults
 
 
 def chosen(data: Dataset, channels: Sequence[str]) -> tuple[Dataset, str]:
@@ -34,6 +70,15 @@ def chosen(data: Dataset, channels: Sequence[str]) -> tuple[Dataset, str]:
     )
     x = np.ascontiguousarray(data.x[:, :, positions])
     return replace(data, x=x, channels=tuple(channels), frontend=None, strict=False), sentence
+
+
+def _renumbered(data: Dataset, labels: Sequence[str]) -> tuple[Dataset, str]:
+    """The same windows with the classes in the order of ``labels``; unchanged where these are other classes."""
+    if tuple(labels) == data.classes or set(labels) != set(data.classes):
+        return data, ""
+    places = np.array([list(labels).index(name) for name in data.classes])
+    made = replace(data, y=places[data.y], classes=tuple(labels), strict=False)
+    return made, f"Classes of {data.id} put in the order of the model's labels"
 
 
 def _plain(name: str) -> str:

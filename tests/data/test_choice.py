@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -87,10 +88,20 @@ def test_a_model_of_har_is_evaluated_on_uci_har(data_folder: Path) -> None:
     assert "was trained on 'har', not on 'ucihar'" in text.output
 
 
+def test_windows_of_people_who_were_trained_on_are_told(data_folder: Path) -> None:
+    made = windows()  # the test split has group 1, whom har trains on
+    made.save(data_folder)
+    args = ["eval", "fastgrnn-har-int8", "--data", "ucihar"]
+    warning = "some of these windows are of people in the training split of 'har'"
+    assert warning in CliRunner().invoke(app, args).stderr
+    dataclasses.replace(made, group=np.where(made.group == 1, 2, made.group)).save(data_folder)
+    assert warning not in CliRunner().invoke(app, args).stderr
+
+
 def test_a_channel_that_is_missing_is_told(data_folder: Path) -> None:
     windows(ucihar.CHANNELS[:5]).save(data_folder)
     result = CliRunner().invoke(app, ["eval", "fastgrnn-har-int8", "--data", "ucihar"])
-    assert "does not fit fastgrnn-har-int8: it has channels ('total_acc_x [g]'" in str(result.exception)
+    assert "does not fit fastgrnn-har: it has channels ('total_acc_x [g]'" in str(result.exception)
 
 
 @pytest.mark.real_data

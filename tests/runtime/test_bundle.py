@@ -130,6 +130,11 @@ def fused(document: Document) -> Document:
     return found
 
 
+def cross_check(document: Document, **changes: object) -> None:
+    check = {"layout": "fused", "split": "test", "n": 5, "accuracy": 0.8, "macro_f1": 0.8, "sha256": "0" * 64}
+    document["precisions"]["int8"]["cross_checks"] = {"other": {**check, **changes}}
+
+
 FAULTS: dict[str, Callable[[Document], object]] = {
     "schema must be 1": lambda d: d.pop("schema"),
     "name is missing": lambda d: d.pop("name"),
@@ -177,6 +182,9 @@ FAULTS: dict[str, Callable[[Document], object]] = {
     "per_class must have one entry per label": lambda d: fused(d)["metrics"]["per_class"].pop("rest"),
     "confusion must be 3 rows of 3": lambda d: fused(d)["metrics"].update(confusion=[[5]]),
     "confusion must count n = 6": lambda d: fused(d)["metrics"].update(n=6),
+    "cross_checks.other.layout 'scan' is not one of its layouts": lambda d: cross_check(d, layout="scan"),
+    "cross_checks.other: accuracy and macro_f1": lambda d: cross_check(d, accuracy=-0.1),
+    "cross_checks.other: .* of at least one window": lambda d: cross_check(d, n=0),
     "two files have the same name: golden.npz": lambda d: fused(d).update(file="GOLDEN.npz"),
     "two files have the same name: bundle.json": lambda d: fused(d).update(file="bundle.json"),
 }

@@ -186,6 +186,16 @@ def test_info_shows_every_size_that_is_known(folder: Path) -> None:
     assert "572" in text
 
 
+def test_info_shows_what_was_measured_on_other_data(folder: Path) -> None:
+    content = bundle.read(folder)
+    check = bundle.CrossCheck("fused", "test", 950, 0.887, 0.5, "0" * 64, "other windows")
+    int8 = replace(content.precisions["int8"], cross_checks={"other": check})
+    bundle.write(replace(content, precisions={**content.precisions, "int8": int8}), folder)
+    text = " ".join(output("info", folder).split())
+    assert "on other accuracy 88.7 %, macro F1 50.0 % (fused) on 950 test windows: other windows" in text
+    assert parsed("info", folder)["cross_checks"]["other"]["n"] == 950
+
+
 def test_text_of_a_bundle_is_printed_as_it_is(folder: Path) -> None:
     bundle.write(replace(bundle.read(folder), summary="[bold]not markup[/bold] :smile: [/]"), folder)
     assert "[bold]not markup[/bold] :smile: [/]" in output("info", folder)
@@ -306,10 +316,20 @@ def test_eval_warns_of_other_data_than_the_published(folder: Path, prepared: Dat
     assert "was trained on 'har', not on 'toy'" in run("eval", folder, "--data", "toy").stderr
 
 
+def test_eval_finds_classes_by_name(folder: Path, prepared: Dataset) -> None:
+    plain = parsed("eval", folder, "--data", "toy")
+    order = [2, 0, 1]
+    shuffled = tuple(prepared.classes[place] for place in order)
+    replace(prepared, classes=shuffled, y=np.argsort(order)[prepared.y]).save("data")
+    document = parsed("eval", folder, "--data", "toy")
+    assert document["metrics"] == plain["metrics"]
+    assert document["note"] == "Classes of toy put in the order of the model's labels"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": ("rest", "run", "walk")}, "classes"),
+        ({"classes": ("rest", "walk", "jump")}, "classes"),
         ({"channels": ("acc_x [m/s2]", *toy.CHANNELS[1:])}, "channels"),
         ({"x": toy.windows(48)[:, :7]}, "steps per window 7, where the model has 8"),
         ({"rate": 25.0}, "25 samples per second, where the model has 50"),

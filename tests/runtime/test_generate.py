@@ -324,6 +324,22 @@ def test_pages_and_pictures_of_models_that_are_gone_go(
     assert "No models yet." in card(checkout, "index")
 
 
+def test_a_card_shows_what_was_measured_on_other_data(generate: ModuleType, checkout: Path) -> None:
+    folder = toy.make(checkout / "fastzoo" / "models" / "gru-toy")
+    generate.main([], checkout)
+    assert "On other recordings" not in card(checkout, "gru-toy")
+    content = bundle.read(folder)
+    check = bundle.CrossCheck("unrolled", "test", 950, 0.887, 0.5, "0" * 64, "other windows")
+    int8 = dataclasses.replace(content.precisions["int8"], cross_checks={"other": check})
+    bundle.write(dataclasses.replace(content, precisions={**content.precisions, "int8": int8}), folder)
+    assert generate.main([], checkout) == 0
+    page = card(checkout, "gru-toy")
+    assert "| `other` | `int8-unrolled.onnx` | 950 | 88.7 % | 50.0 % |" in page
+    assert "- `other`: other windows." in page
+    entry = registry.read(checkout / registry.FILE).models["gru-toy-int8"]
+    assert entry["cross_checks"]["other"]["accuracy"] == 0.887
+
+
 def test_a_bundle_that_says_little_has_a_card_all_the_same(generate: ModuleType, checkout: Path) -> None:
     folder = toy.make(checkout / "fastzoo" / "models" / "gru-toy", precisions=("fp32",))
     content = bundle.read(folder)
