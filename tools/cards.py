@@ -262,10 +262,10 @@ def _cross_checks(content: Bundle) -> Iterator[str]:
     where = "On other recordings of the same classes, of people who were not trained on ([data](../data.md)):"
     yield from ("", where, "")
     rows = [
-        [f"`{id}`", f"`{file}`", str(check.n), _percent(check.accuracy), _percent(check.macro_f1)]
+        [f"`{id}`", f"`{file}`", str(check.n), percent(check.accuracy), percent(check.macro_f1)]
         for file, id, check in found
     ]
-    yield from _table(("data", "file", "windows", "accuracy", "macro F1"), rows, right=range(2, 5))
+    yield from table(("data", "file", "windows", "accuracy", "macro F1"), rows, right=range(2, 5))
     variants = {id: check.variant for _, id, check in found if check.variant}
     yield from ("", *(f"- `{id}`: {variant}." for id, variant in variants.items()))
 
