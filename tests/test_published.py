@@ -132,7 +132,7 @@ def test_all_faults_of_a_bundle_are_told_at_once(tmp_path: Path) -> None:
     for fault in (
         "size.nonzeros is", "size.macs_per_step is", "size.macs_per_window is",
         "fp32-fused.onnx: operators {", "its metadata says labels", "its metadata says quantization 'none', not 'int4'",
-        "golden.npz", "answers broke: BundleError", "same_bytes broke: BundleError",
+        "golden.npz", "answers broke: BundleError", "same_bytes broke: ExportError",
         "int8/fused loses", "lacks 3 seeds", "lacks data set, its variant, digest, licence",
         "fp32 lacks the cross-check on ucihar",
     ):  # fmt: skip
