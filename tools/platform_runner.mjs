@@ -67,6 +67,7 @@ for (const [number, graph] of JSON.parse(readFileSync(join(job, "job.json"), "ut
   } catch (error) {
     faults[number] = String(error);
   }
+  console.log(`done ${number}`);
 }
 const answer = {
   runtime: `onnxruntime-web ${ort.env.versions.web}`,

@@ -7,7 +7,8 @@ The folder JOB holds ``job.json``, a list of graphs, and the windows of graph nu
     [{"file": "/path/x.onnx", "shape": [N, T, D], "layout": "fused", "pool": 64, "session": {"key": "value"}}, ...]
 
 Written beside them: the logits [N, C] in ``i.single`` (one window at a time) and ``i.batch`` (all at once), and
-``answer.json`` with the runtime's name and the faults of graphs that could not be run, by number.
+``answer.json`` with the runtime's name and the faults of graphs that could not be run, by number. When a graph is
+through, ``done i`` is printed.
 ``platform_runner.mjs`` keeps the same protocol.
 """
 
@@ -34,11 +35,11 @@ def main(job: Path) -> None:
             session = start(graph["file"], graph["session"])
             single = np.concatenate([logits(session, graph, window[np.newaxis]) for window in x])
             batch = logits(session, graph, x)
+            single.tofile(job / f"{number}.single")
+            batch.tofile(job / f"{number}.batch")
         except Exception as error:  # onnxruntime has many exceptions, with no base of their own
             faults[number] = f"{type(error).__name__}: {error}"
-            continue
-        single.tofile(job / f"{number}.single")
-        batch.tofile(job / f"{number}.batch")
+        print(f"done {number}", flush=True)
     answer = {
         "runtime": f"onnxruntime {onnxruntime.__version__}",
         "arch": platform.machine().replace("_", "-"),

@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -333,22 +334,32 @@ def _stamp(folder: Path) -> object:
         return None
 
 
-def execute(command: Sequence[str]) -> None:
+def execute(command: Sequence[str], on_line: Callable[[str], None] = lambda line: None) -> None:
     """Run a program; what it printed is shown only if it fails.
+
+    Args:
+        command: the program and its arguments.
+        on_line: called with each line that it prints, as it comes.
 
     Raises:
         PlatformError: it cannot be started, or fails.
     """
+    last = deque[str](maxlen=8)
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", check=False,
-        )  # fmt: skip
+            errors="replace",
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip():
+                    last.append(line.rstrip())
+                on_line(line)
     except OSError as error:
         raise PlatformError(f"cannot start {command[0]}: {error.strerror}") from error
-    if done.returncode:
-        last = "\n  ".join(done.stdout.strip().splitlines()[-8:])
-        raise PlatformError(f"`{' '.join(command)}` failed with status {done.returncode}:\n  {last}")
+    if process.returncode:
+        printed = "\n  ".join(last)
+        raise PlatformError(f"`{' '.join(command)}` failed with status {process.returncode}:\n  {printed}")
 
 
 def pip_install(target: Path, wanted: Sequence[str], tags: Sequence[str], python_version: str) -> None:

@@ -1,7 +1,7 @@
 """Run the .onnx files of bundles on other platforms, and compare their logits with those of the onnxruntime here.
 
     python tools/platforms.py setup NAME...
-    python tools/platforms.py check BUNDLE... [--on NAME,NAME] [--windows FILE] [--limit N] [--out FILE]
+    python tools/platforms.py check BUNDLE... [--on NAME,NAME] [--windows FILE] [--limit N] [--budget N] [--out FILE]
 
 ========  ==========================================================================================================
 native    the onnxruntime of this Python, against which the others are compared; itself against the golden logits
@@ -11,10 +11,11 @@ web       onnxruntime-web, the browser's runtime, as wasm in Node.js
 ========  ==========================================================================================================
 
 ``check`` runs every file on the golden windows, one by one and all at once, and on those of ``--windows``; it sets up
-what is missing. The exit status is 1 if a limit is broken: files whose arithmetic is fp32 (int8 weights included) give
-the same logits and classes, those that compute in int8 the same class for nearly all windows, where there are enough
-of them. ``--out`` writes what was measured as JSON: the mapping ``platforms`` of a file is for the record
-``verification`` of ``bundle.json``.
+what is missing. Each platform is started once for all bundles, side by side where there are cores. ``--budget`` bounds
+what the emulated ones take, however many files there are (see :func:`affordable`). The exit status is 1 if a limit is
+broken: files whose arithmetic is fp32 (int8 weights included) give the same logits and classes, those that compute in
+int8 the same class for nearly all windows, where there are enough of them. ``--out`` writes what was measured as JSON:
+the mapping ``platforms`` of a file is for the record ``verification`` of ``bundle.json``, where ``--record`` writes it.
 
 Platforms lie in ``$FASTZOO_PLATFORMS``, default the user's cache. Setting them up needs no root rights.
 """
@@ -24,10 +25,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +41,7 @@ from platform_setup import PLATFORMS, Platform, PlatformError, execute, prepare,
 
 from fastzoo import _files, bench, bundle, golden
 from fastzoo._json import parse
+from fastzoo.bundle import Bundle
 from fastzoo.cli import _console
 from fastzoo.errors import FastzooError
 from fastzoo.records import LayoutFile
@@ -50,7 +54,12 @@ ENOUGH = 200  # .. of at least so many windows: fewer say nothing about a share
 
 TEST = 2  # the split of a prepared data set that windows are taken from
 
+# When emulated, starting the operators of a step takes as long as so many multiply-adds do; calling a graph, too.
+STEP_WORK, CALL_WORK = 1000, 4000
+PROGRESS = 20.0  # seconds between lines
+
 Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -76,30 +85,38 @@ class Answer(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a platform is, and its answers in the order of the graphs."""
+    """What a platform is, and its answers in the order of the graphs, to those of their windows that it was given."""
 
     name: str  # "onnxruntime 1.16.3 x86-64"
     about: dict[str, str]
     answers: list[Answer]
+    given: list[Indices]  # [n] each
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Running and comparing
 
 
-def run(target: Platform, graphs: Sequence[Graph]) -> Report:
+def run(target: Platform, graphs: Sequence[Graph], given: Sequence[Indices] | None = None) -> Report:
     """All graphs on one platform, which is set up if it is missing.
+
+    Args:
+        target: the platform.
+        graphs: in any order.
+        given: which of each graph's windows it runs on; default all.
 
     Raises:
         PlatformError: it cannot be set up, or its runner died; a graph that it refuses is a fault in its answer.
     """
     folder = prepare(target)
-    say(target, f"{len(graphs)} graph(s), {sum(len(graph.windows) for graph in graphs)} windows")
+    given = list(given) if given is not None else [np.arange(len(graph.windows)) for graph in graphs]
+    graphs = [graph._replace(windows=graph.windows[which]) for graph, which in zip(graphs, given, strict=True)]
+    say(target, f"{len(graphs)} graph(s), {sum(map(len, given))} windows")
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fastzoo-platform-") as temporary:
         job = Path(temporary)
         _write_job(job, graphs)
-        execute(target.command(folder, job))
+        execute(target.command(folder, job), _progress(target, len(graphs)))
         about = parse((job / "answer.json").read_bytes())
         faults = about.pop("faults")
         answers = [_read_answer(job, number, graph, faults.get(str(number))) for number, graph in enumerate(graphs)]
@@ -107,7 +124,22 @@ def run(target: Platform, graphs: Sequence[Graph]) -> Report:
     name, cpu = f"{about['runtime']} {about['arch']}", bench.describe_machine().cpu
     if target.emulated_cpu:
         name, cpu = f"{name} (qemu-user)", f"{target.emulated_cpu}, emulated on {cpu}"
-    return Report(name, {"platform": target.name, **about, "cpu": cpu}, answers)
+    return Report(name, {"platform": target.name, **about, "cpu": cpu}, answers, given)
+
+
+def _progress(target: Platform, count: int) -> Callable[[str], None]:
+    """What takes the lines that a runner prints, of which one ends each graph, and says now and then how far it is."""
+    begin = last = time.monotonic()
+    done = 0
+
+    def heard(line: str) -> None:
+        nonlocal last, done
+        done += line.startswith("done ")
+        if time.monotonic() > last + PROGRESS:
+            last = time.monotonic()
+            say(target, f"{done} of {count} graphs, {last - begin:.0f} s")
+
+    return heard
 
 
 def _write_job(job: Path, graphs: Sequence[Graph]) -> None:
@@ -192,6 +224,8 @@ class File(NamedTuple):
     fp32: bool
     graph: Graph
     golden: Floats | None  # the recorded logits of the first windows
+    own: int  # so many of its windows are golden ones, the first
+    work: int  # of a window, see `work_of`
 
 
 def files_of(folder: Path, more: Path | None = None, limit: int | None = None) -> list[File]:
@@ -217,10 +251,40 @@ def files_of(folder: Path, more: Path | None = None, limit: int | None = None) -
             computes_in_fp32(precision, file),
             Graph(folder / file.file, layout, content.pool, file.session, x),
             arrays.get(f"{precision}/{layout}"),
+            len(arrays["x"]),
+            work_of(content, layout),
         )
         for precision, entry in content.precisions.items()
         for layout, file in entry.layouts.items()
     ]
+
+
+def work_of(content: Bundle, layout: str) -> int:
+    """What one window costs in a layout: its multiply-adds, and what is to be done around them."""
+    brick: int = content.cell.get("brick", 1)
+    steps = content.input.steps // brick
+    around = STEP_WORK + (CALL_WORK if layout == "step" else 0)
+    return steps * around + (content.size.macs_per_window or 0)
+
+
+def affordable(files: Sequence[File], budget: int) -> list[Indices]:
+    """The windows [n] of each file that a slow platform is given, where all share ``budget`` multiply-adds evenly.
+
+    The golden windows always, and at least :data:`ENOUGH` where the limit is a share of windows; then, evenly spread,
+    as many as the file's share pays for. The same files and budget give the same windows, on any machine.
+    """
+    given = []
+    for file in files:
+        least = file.own if file.fp32 else max(file.own, ENOUGH)
+        count = min(len(file.graph.windows), max(least, budget // len(files) // file.work))
+        recorded = spread(len(file.graph.windows) - file.own, count - file.own)
+        given.append(np.concatenate([np.arange(file.own), file.own + recorded]))
+    return given
+
+
+def spread(count: int, wanted: int) -> Indices:
+    """``wanted`` of the numbers 0 .. count - 1, evenly spread."""
+    return np.linspace(0, count - 1, wanted).round().astype(np.intp)
 
 
 def read_windows(path: Path, shape: tuple[int, ...], limit: int | None = None) -> Floats:
@@ -239,7 +303,7 @@ def read_windows(path: Path, shape: tuple[int, ...], limit: int | None = None) -
     if x.ndim != 3 or x.shape[1:] != shape or not len(x):
         raise PlatformError(f"{path} holds windows {list(x.shape)}, the bundle takes [N, {shape[0]}, {shape[1]}]")
     if limit is not None and limit < len(x):
-        x = x[np.linspace(0, len(x) - 1, limit).round().astype(int)]
+        x = x[spread(len(x), limit)]
     return np.ascontiguousarray(x, np.float32)
 
 
@@ -263,7 +327,7 @@ def compared(files: Sequence[File], reports: Sequence[Report]) -> list[Row]:
                 count = len(file.golden)
                 answer, reference = Answer(answer.single[:count], answer.batch[:count]), file.golden
             else:
-                reference = native.batch
+                reference = native.batch[report.given[number]]
             if answer.fault or native.fault:
                 rows.append(Row(file, report.name, None, answer.fault or "nothing to compare with"))
             else:
@@ -278,19 +342,19 @@ def compared(files: Sequence[File], reports: Sequence[Report]) -> list[Row]:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Run, compare, print, write; 1 if a limit is broken or a platform failed."""
-    files = [file for folder in arguments.bundles for file in files_of(folder, arguments.windows, arguments.limit)]
+    """Run, compare, print, write; 1 if a limit is broken, or a bundle or a platform failed."""
+    files, failed = list[File](), list[FastzooError]()
+    for folder in arguments.bundles:
+        try:
+            files += files_of(folder, arguments.windows, arguments.limit)
+        except FastzooError as error:  # the others still have something to say
+            failed.append(error)
     if len({(file.bundle, file.name) for file in files}) < len(files):
         raise PlatformError("two of the bundles have the same name: check them one after the other")
-    graphs = [file.graph for file in files]
-    reports, failed = [run(PLATFORMS["native"], graphs)], list[PlatformError]()
-    for name in arguments.on:
-        if name == "native":
-            continue
-        try:
-            reports.append(run(PLATFORMS[name], graphs))
-        except PlatformError as error:  # the others still have something to say
-            failed.append(error)
+    reports = list[Report]()
+    if files:
+        reports, broke = run_all(arguments.on, files, arguments.budget)
+        failed += broke
     rows = compared(files, reports)
     _print(rows, reports)
     if arguments.out:
@@ -303,6 +367,34 @@ def check(arguments: argparse.Namespace) -> int:
         for folder in arguments.bundles:
             record(folder, document(rows, reports)["bundles"])
     return 0
+
+
+def run_all(
+    names: Sequence[str], files: Sequence[File], budget: int | None
+) -> tuple[list[Report], list[PlatformError]]:
+    """The reports of the platforms, the native one first, and why others have none.
+
+    Emulated platforms, which take longest, begin first; ``budget`` says in multiply-adds what they run on.
+
+    Raises:
+        PlatformError: the native one failed, with which all others are compared.
+    """
+    graphs = [file.graph for file in files]
+    targets = [PLATFORMS["native"], *(PLATFORMS[name] for name in names if name != "native")]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {
+            target.name: pool.submit(
+                run, target, graphs, affordable(files, budget) if target.emulated_cpu and budget is not None else None
+            )
+            for target in sorted(targets, key=lambda target: target.emulated_cpu is None)
+        }
+    reports, failed = [running.pop("native").result()], list[PlatformError]()
+    for target in targets[1:]:
+        try:
+            reports.append(running[target.name].result())
+        except PlatformError as error:  # the others still have something to say
+            failed.append(error)
+    return reports, failed
 
 
 def record(folder: Path, measured: Mapping[str, Mapping[str, Any]]) -> None:
@@ -371,8 +463,12 @@ def _names(text: str) -> list[str]:
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"a number of windows is needed, 1 or more, not {text!r}")
+        raise argparse.ArgumentTypeError(f"a whole number is needed, 1 or more, not {text!r}")
     return int(text)
+
+
+def _millions(text: str) -> int:
+    return 1_000_000 * _count(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -388,6 +484,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--windows", type=Path, help="an .npz with windows x, or a folder of prepared data sets ($FASTZOO_DATA)"
     )
     checked.add_argument("--limit", type=_count, help="take at most so many of these windows, evenly spread")
+    checked.add_argument(
+        "--budget", type=_millions, metavar="MILLIONS",
+        help="of multiply-adds, shared evenly by all files: emulated platforms take only as many windows as that pays "
+        "for, and the golden ones always; default: all windows",
+    )  # fmt: skip
     checked.add_argument("--out", type=Path, help="write JSON")
     checked.add_argument("--record", action="store_true", help="if no limit is broken, write it into each bundle.json")
     parsed = parser.parse_args(arguments)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -197,16 +199,17 @@ def test_only_products_in_int8_get_the_wide_limit(platforms: ModuleType) -> None
 
 def test_the_report_is_made_of_every_file_on_every_platform(platforms: ModuleType, toy: Toy) -> None:
     good, bad, none = logits(4), moved(logits(4), 2), np.empty((0, 0), np.float32)
+    every = [np.arange(4)] * 2
     graph = platforms.Graph(toy.fused, "fused", POOL, {}, toy.windows[:4])
     files = [
-        platforms.File("toy", "fp32/fused", "abc", True, graph, moved(good[:2], 1e-5)),
-        platforms.File("toy", "fp32/scan", "def", True, graph, None),
+        platforms.File("toy", "fp32/fused", "abc", True, graph, moved(good[:2], 1e-5), 2, 1),
+        platforms.File("toy", "fp32/scan", "def", True, graph, None, 2, 1),
     ]
     about = {"host": "", "cpu": ""}
     reports = [
-        platforms.Report("here", about, [platforms.Answer(good, good), platforms.Answer(good, good)]),
+        platforms.Report("here", about, [platforms.Answer(good, good), platforms.Answer(good, good)], every),
         platforms.Report(
-            "there", about, [platforms.Answer(good, bad), platforms.Answer(none, none, "no such operator")]
+            "there", about, [platforms.Answer(good, bad), platforms.Answer(none, none, "no such operator")], every
         ),
     ]
     written = platforms.document(platforms.compared(files, reports), reports)["bundles"]["toy"]
@@ -219,8 +222,105 @@ def test_the_report_is_made_of_every_file_on_every_platform(platforms: ModuleTyp
     assert scan["faults"] == {"there": "no such operator"}
 
 
+def test_some_windows_are_compared_with_the_same_windows(platforms: ModuleType, toy: Toy) -> None:
+    graph = platforms.Graph(toy.fused, "fused", POOL, {}, toy.windows)
+    file = platforms.File("toy", "fp32/fused", "abc", True, graph, None, 2, 1)
+    which = np.array([0, 1, 4])
+    native = platforms.run(platforms.PLATFORMS["native"], [graph])
+    some = platforms.run(platforms.PLATFORMS["native"], [graph], [which])
+    assert native.answers[0].batch.shape == (len(toy.windows), C)
+    np.testing.assert_allclose(some.answers[0].single, native.answers[0].single[which], rtol=0, atol=1e-6)
+    differences = [row.difference for row in platforms.compared([file], [native, some])]
+    assert [difference.windows for difference in differences] == [len(toy.windows), 3]
+    assert max(difference.logits for difference in differences) < 1e-5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a slow platform can afford
+
+
+def costly(platforms: ModuleType, toy: Toy, windows: int, work: int, fp32: bool = True) -> Any:
+    """A file of 12 golden windows and others."""
+    graph = platforms.Graph(toy.fused, "fused", POOL, {}, np.zeros((windows, T, D), np.float32))
+    return platforms.File("toy", "fp32/fused", "abc", fp32, graph, None, 12, work)
+
+
+def test_files_share_a_budget_evenly_and_keep_their_golden_windows(platforms: ModuleType, toy: Toy) -> None:
+    files = [
+        costly(platforms, toy, 312, 100),
+        costly(platforms, toy, 312, 1000),
+        costly(platforms, toy, 312, 10_000),
+        costly(platforms, toy, 312, 1000, fp32=False),  # whose limit is a share of windows
+        costly(platforms, toy, 50, 10),
+    ]
+    given = platforms.affordable(files, 5 * 20_000)
+    assert [len(which) for which in given] == [200, 20, 12, platforms.ENOUGH, 50]
+    for which in given:
+        assert which[:12].tolist() == list(range(12))
+        assert len(set(which.tolist())) == len(which)
+    assert given[1][12:].tolist() == [12, 55, 97, 140, 183, 226, 268, 311]  # evenly spread
+    assert all((again == which).all() for again, which in zip(platforms.affordable(files, 100_000), given, strict=True))
+
+
+def test_the_time_of_a_budget_does_not_grow_with_the_files(platforms: ModuleType, toy: Toy) -> None:
+    for count in (10, 40):
+        files = [costly(platforms, toy, 312, 1000)] * count
+        assert sum(map(len, platforms.affordable(files, 1_000_000))) == 1000
+
+
+def test_the_work_of_a_window(platforms: ModuleType) -> None:
+    content = bundle.read(SHIPPED)
+    assert content.size.macs_per_window is not None
+    assert platforms.work_of(content, "fused") == content.size.macs_per_window + 128 * platforms.STEP_WORK
+    extra = platforms.work_of(content, "step") - platforms.work_of(content, "fused")
+    assert extra == 128 * platforms.CALL_WORK
+    bricks = bundle.read(SHIPPED.with_name("fastgrnn-mnist-rows"))  # of 28 samples
+    assert bricks.size.macs_per_window is not None
+    assert platforms.work_of(bricks, "scan") == bricks.size.macs_per_window + 28 * platforms.STEP_WORK
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The command
+
+
+def test_faults_of_all_bundles_are_told_at_once(
+    platforms: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(SHIPPED, damaged)
+    (damaged / "fp32-fused.onnx").write_bytes(b"")
+    others = [SHIPPED.with_name("fastrnn-har-1k"), SHIPPED.with_name("fastgrnn-mnist-rows")]
+    monkeypatch.setattr(platforms, "LARGEST_DIFFERENCE", -1.0)
+    out = tmp_path / "platforms.json"
+    assert platforms.main(["check", str(damaged), *map(str, others), "--on", "native", "--out", str(out)]) == 1
+    errors = capsys.readouterr().err
+    assert "fp32-fused.onnx" in errors
+    assert errors.count("native: done") == 1  # one start for all
+    measured = json.loads(out.read_text())["bundles"]
+    assert measured.keys() == {"fastrnn-har-1k", "fastgrnn-mnist-rows"}
+    faults = [fault for files in measured.values() for file in files.values() for fault in file["faults"].values()]
+    assert all(fault.startswith("logits differ by more than -") for fault in faults)
+    assert len(faults) == sum(map(len, measured.values()))
+
+
+def test_what_was_measured_is_recorded_in_every_bundle(platforms: ModuleType, tmp_path: Path) -> None:
+    folders = [
+        Path(shutil.copytree(SHIPPED.with_name(name), tmp_path / name))
+        for name in ("fastrnn-har-1k", "fastgrnn-mnist-rows")
+    ]
+    for folder in folders:
+        document = json.loads((folder / bundle.FILE).read_text())
+        for precision in document["precisions"].values():
+            for file in precision["layouts"].values():
+                file["verification"].pop("platforms", None)
+        (folder / bundle.FILE).write_text(json.dumps(document))
+    assert platforms.main(["check", *map(str, folders), "--on", "native", "--record"]) == 0
+    for folder in folders:
+        for precision in bundle.read(folder).precisions.values():
+            for file in precision.layouts.values():
+                ((name, measured),) = file.verification["platforms"].items()
+                assert name.startswith("onnxruntime ")
+                assert measured["same_class"] == 1.0
 
 
 def test_the_shipped_bundle_passes_here(
@@ -280,6 +380,16 @@ def test_windows_that_do_not_fit(
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Setting up
+
+
+def test_a_program_is_heard_line_by_line_and_its_last_words_are_the_error(setting_up: ModuleType) -> None:
+    heard: list[str] = []
+    program = "print('one'); print('two', flush=True); raise SystemExit(len('three'))"
+    with pytest.raises(setting_up.PlatformError, match=r"failed with status 5:\n  one\n  two"):
+        setting_up.execute([sys.executable, "-c", program], heard.append)
+    assert heard == ["one\n", "two\n"]
+    with pytest.raises(setting_up.PlatformError, match="cannot start nowhere"):
+        setting_up.execute(["nowhere"])
 
 
 @pytest.fixture
@@ -379,7 +489,7 @@ class TestElsewhere:
         np.savez(tmp_path / "windows.npz", x=synthetic.motion(CLASSES * 35, seed=11))  # 210
         out = tmp_path / "platforms.json"
         arguments = [str(SHIPPED), "--on", target.name, "--windows", str(tmp_path / "windows.npz"), "--out", str(out)]
-        status = platforms.main(["check", *arguments])
+        status = platforms.main(["check", *arguments, "--budget", "150"])
         printed = capsys.readouterr()
         assert status == 0, printed.out + printed.err
         written = json.loads(out.read_text())
