@@ -8,10 +8,10 @@ armhf    32-bit ARM as a Raspberry Pi 2's CPU runs it, with Debian's NumPy: ther
 =======  ============================================================================================================
 
 The wheel is built from this checkout, and the board's own pip installs it with what it depends on there. Then, by the
-board's Python: every model and layout on its golden windows, streams in odd chunks (see ``board_check.py``),
-``fastgrnn-har-int8`` through the commands ``list``, ``info``, ``predict``, ``stream`` and ``bench``. A line per check;
-the exit status is 1 if one fails. Boards lie where the platforms of ``platforms.py`` do, and are set up when they are
-missing.
+board's Python: every model and layout on golden windows, one file of each kind (cell, precision, layout) on all of them
+and as a stream in odd chunks (see ``board_check.py``), ``fastgrnn-har-int8`` through the commands ``list``, ``info``,
+``predict``, ``stream`` and ``bench``. A line per check; the exit status is 1 if one fails. Boards lie where the
+platforms of ``platforms.py`` do, and are set up when they are missing.
 """
 
 from __future__ import annotations

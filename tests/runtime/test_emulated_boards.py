@@ -74,15 +74,29 @@ def test_the_checks_hold_here(check: ModuleType, layout: str) -> None:
 def test_every_check_is_run_and_one_that_fails_is_the_exit_status(
     check: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    two = ["fastgrnn-har-int8", "fastgrnn-kws12-int8"]  # of the same kinds; the whole zoo is run on the boards
+    monkeypatch.setattr(check.fastzoo, "list_models", lambda: two)
     monkeypatch.setattr(check, "the_board", lambda backend, machine: "no torch here, say")
     assert check.main("onnxruntime", platform.machine()) == 0
     lines = capsys.readouterr().out.splitlines()
-    layouts = sum(len(fastzoo.info(name)["layouts"]) for name in fastzoo.list_models())
-    assert len(lines) == 3 + 2 * layouts
     assert all(line.startswith("ok ") for line in lines)
+    found = dict(line.removeprefix("ok").strip().split(": ", 1) for line in lines)
+    layouts = {name: fastzoo.info(name)["layouts"] for name in two}
+    assert len(found) == len(lines) == 3 + sum(map(len, layouts.values())) + len(layouts[NAME])
+    for layout in layouts[NAME]:  # the smaller model, thoroughly
+        assert "12 windows" in found[f"golden {NAME} {layout}"]
+        assert "17 windows" in found[f"stream {NAME} {layout}"]
+    for layout in layouts["fastgrnn-kws12-int8"]:
+        assert "3 windows" in found[f"golden fastgrnn-kws12-int8 {layout}"]
     assert check.main("numpy", platform.machine()) == 1
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
     assert failed == ["FAILED  load: the backend is onnxruntime, not numpy"]
+
+
+def test_one_file_of_each_kind_is_checked_thoroughly(check: ModuleType) -> None:
+    chosen = {(fastzoo.info(name)["cell"]["type"], name.rpartition("-")[2], layout) for name, layout in check.kinds()}
+    assert {("fastgrnn", "int8", "unrolled"), ("fastrnn", "fp32", "step")} <= chosen
+    assert {"brick" in fastzoo.info(name)["cell"] for name, _ in check.kinds()} == {False, True}
 
 
 def test_another_processor_or_a_package_too_many_is_a_failure(check: ModuleType) -> None:
