@@ -23,6 +23,7 @@ Platforms lie in ``$FASTZOO_PLATFORMS``, default the user's cache. Setting them 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -287,6 +288,7 @@ def spread(count: int, wanted: int) -> Indices:
     return np.linspace(0, count - 1, wanted).round().astype(np.intp)
 
 
+@functools.cache  # a data set may be that of many bundles
 def read_windows(path: Path, shape: tuple[int, ...], limit: int | None = None) -> Floats:
     """The array ``x`` of an ``.npz``, at most ``limit`` windows evenly spread; the test split of a prepared data set.
 
