@@ -117,12 +117,28 @@ def fit(
     source, dataset = dataset, settings.hold_out(dataset)
     _check_fit(net, dataset)
     run = Run(net, settings, source, dataset, folder=Path(out) if out is not None else None, bundle=bundle or {})
-    if settings.distillation:
-        run.teachers = Teachers(settings.distillation, dataset, _held_out(run))
+    run.teachers = find_teachers(settings, source, dataset)
     with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator, which is the caller's
         torch.manual_seed(settings.seed)
         _run(run, resumed, progress, on_epoch)
     return run
+
+
+def find_teachers(settings: Settings, source: Dataset, dataset: Dataset) -> Teachers | None:
+    """Those that the settings name, if any; ``dataset`` is ``source`` with its validation split.
+
+    Raises:
+        TrainingError: they do not know this data, or saw what is held out.
+        UnknownModelError: no run, bundle or model has the name of a teacher.
+        BundleError: a teacher's bundle is faulty.
+    """
+    if not settings.distillation:
+        return None
+    chosen = len(dataset.validation) and not len(source.validation)  # else the data set came with its validation split
+    names = ("validation_fraction", "validation_seed")
+    return Teachers(
+        settings.distillation, dataset, {name: getattr(settings, name) for name in names} if chosen else None
+    )
 
 
 def _run(run: Run, resumed: bool, progress: bool, on_epoch: Callable[[Epoch], None]) -> None:
@@ -282,13 +298,6 @@ def _training_record(run: Run, net: SequenceClassifier, epoch: Epoch, result: Me
         "bundle": dict(run.bundle),
         **({"teachers": run.teachers.sha256} if run.teachers else {}),
     }
-
-
-def _held_out(run: Run) -> dict[str, Any] | None:
-    """The settings that chose the validation subjects; None where there are none, or the data set has them itself."""
-    if not len(run.dataset.validation) or len(run.source.validation):
-        return None
-    return {name: getattr(run.settings, name) for name in ("validation_fraction", "validation_seed")}
 
 
 def _check_fit(net: SequenceClassifier, dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ from fastzoo.records import Metrics
 from fastzoo.train import parallel
 from fastzoo.train import report as reports
 from fastzoo.train.folds import fold
-from fastzoo.train.loop import Run, evaluate
+from fastzoo.train.loop import Run, evaluate, find_teachers
 from fastzoo.train.parallel import Task
 from fastzoo.train.recipe import Recipe, to_toml
 
@@ -77,8 +77,12 @@ def fit_recipe(
 
     Raises:
         TrainingError: training is impossible or failed; finished runs keep their checkpoints.
+        UnknownModelError: no run, bundle or model has the name of a teacher.
+        BundleError: a teacher's bundle is faulty.
     """
     folder = Path(out)
+    if recipe.settings.distillation:  # a wrong teacher must not leave a run behind
+        find_teachers(recipe.settings, dataset, recipe.settings.hold_out(dataset))
     tasks = list(_tasks(recipe, dataset, folder, resumed))
     if is_run(folder):  # an earlier run, whose record would hide this one's checkpoints
         (folder / NAME).unlink()

@@ -152,6 +152,13 @@ def test_a_teacher_that_is_not_there_is_named(name: str, error: type[Exception],
         fit_quickly(network(), dataset, epochs=1, distillation=Distillation((name,)))
 
 
+def test_a_teacher_that_is_not_there_leaves_no_run_behind(dataset: Dataset, tmp_path: Path) -> None:
+    plan = Recipe(dataset.id, MODEL, replace(SHORT, distillation=Distillation(("nobody",))), seeds=2)
+    with pytest.raises(UnknownModelError, match="nobody"):
+        fit_recipe(plan, dataset, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_goes_on_with_the_same_teachers_alone(dataset: Dataset, taught_by: Path, tmp_path: Path) -> None:
     distillation = Distillation((str(taught_by),))
     whole = fit_quickly(network(), dataset, epochs=3, distillation=distillation)
