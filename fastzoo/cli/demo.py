@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHIPPED = "fastgrnn-har-int8"
-NAME = "fastgrnn-digits"
+NAME = "my-digits"
 
 
 def demo(

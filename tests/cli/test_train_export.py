@@ -162,7 +162,7 @@ def test_the_demo_makes_evaluates_and_keeps_a_model(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "fastgrnn-har-int8" in result.output
     assert "walking" in result.output
-    assert "fastgrnn-digits-int8" in result.output
+    assert "my-digits-int8" in result.output
     assert os.environ.get("FASTZOO_REGISTRY") == before
     assert isinstance(error("demo", "--epochs", "1", "--out", tmp_path / "demo"), ExportError)
 
