@@ -212,7 +212,7 @@ def test_a_network_that_the_budget_chose_goes_on(tmp_path: Path) -> None:
 def test_options_are_keys_of_a_recipe() -> None:
     tables: dict[str, type] = {
         "": Recipe, "data": Cut, "model": ModelConfig, "train": train.Settings, "train.sparsity": train.Sparsity,
-        "train.augmentation": train.Augmentation,
+        "train.augmentation": train.Augmentation, "train.distillation": train.Distillation,
     }  # fmt: skip
     for key in RECIPE:
         table, _, field = key.rpartition(".")

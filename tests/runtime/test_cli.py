@@ -86,15 +86,15 @@ def test_help_lists_every_command() -> None:
 
 
 def test_list_shows_names_in_natural_order(registered: list[str]) -> None:
-    lines = output("list", "gru-*").splitlines()
+    lines = output("list", "gru-toy-*").splitlines()
     assert [line.split()[0] for line in lines] == ["name", *registered]
     assert re.search(r"gru-toy-int8 +toy +40\.0 % +0\.1 kB +0\.8 kB +20 us +A toy", lines[2])
 
 
 def test_list_filters_and_speaks_json(registered: list[str]) -> None:
-    assert [entry["name"] for entry in parsed("list", "*int8", "--cell", "gru")] == ["gru-toy-int8"]
+    assert [entry["name"] for entry in parsed("list", "*toy-int8", "--cell", "gru")] == ["gru-toy-int8"]
     assert parsed("list", "--max-bytes", "99") == []
-    assert parsed("list", "gru-*") == [fastzoo.info(name) for name in registered]
+    assert parsed("list", "gru-toy-*") == [fastzoo.info(name) for name in registered]
     nothing = run("list", "--data", "nowhere", "--precision", "fp32")
     assert (nothing.stdout, nothing.exit_code) == ("", 0)
     assert f"none of the {len(fastzoo.list_models())} registered models fits" in nothing.stderr

@@ -80,7 +80,7 @@ FETCH = "import sys; from fastzoo.cli import main; sys.argv = ['fastzoo', 'fetch
 
 
 def test_a_model_on_a_server_loads_by_name_and_is_fetched_once(server: Served, zoo: Path) -> None:
-    assert fastzoo.list_models("gru-*") == ["gru-toy-fp32", NAME]
+    assert fastzoo.list_models("gru-toy-*") == ["gru-toy-fp32", NAME]
     model = fastzoo.load(NAME)
     assert answers(model, zoo)
     assert server.names() == [registry.FILE, bundle.FILE, "int8-fused.onnx"], "and nothing else"
@@ -110,7 +110,7 @@ def test_a_bundle_loads_by_its_address(server: Served, zoo: Path) -> None:
 def test_everything_is_fetched_for_boards_without_a_network(
     server: Served, zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good("fetch", "gru-*", "--all")
+    good("fetch", "gru-toy-*", "--all")
     names = {record.file for record in bundle.read(zoo / "models" / "gru-toy").files}
     assert names | {bundle.FILE} <= set(server.names())
     monkeypatch.setenv("FASTZOO_OFFLINE", "1")
@@ -474,9 +474,9 @@ def test_the_cache_is_listed_and_cleaned(server: Served, cached: Path) -> None:
 
 
 def test_fetching_what_nobody_has_is_an_error(server: Served) -> None:
-    assert "no registered model fits 'lstm-*'" in message_of("fetch", "lstm-*")
-    assert "no model 'lstm' is registered" in message_of("fetch", "lstm")
-    assert isinstance(run("fetch", "lstm").exception, FastzooError)
+    assert "no registered model fits 'nobodys-*'" in message_of("fetch", "nobodys-*")
+    assert "no model 'nobodys' is registered" in message_of("fetch", "nobodys")
+    assert isinstance(run("fetch", "nobodys").exception, FastzooError)
 
 
 def test_another_bundle_is_not_overwritten_by_fetch(server: Served, tmp_path: Path) -> None:

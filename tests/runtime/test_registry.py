@@ -39,7 +39,7 @@ def listing(folder: Path) -> dict[str, Any]:
 def test_a_registered_bundle_loads_by_name_from_anywhere(folder: Path, registry_folder: Path) -> None:
     assert registry.register(folder) == NAMES
     folder.rename(folder.with_name("gone"))
-    assert fastzoo.list_models("gru-*") == NAMES
+    assert fastzoo.list_models("gru-toy-*") == NAMES
     model = fastzoo.load("gru-toy-fp32")
     assert (model.name, model.precision) == ("gru-toy-fp32", "fp32")
     assert model.path == registry_folder / "models" / "gru-toy" / "fp32-fused.onnx"
@@ -75,15 +75,15 @@ def test_info_of_a_folder_is_that_of_its_preferred_precision(folder: Path) -> No
 @pytest.mark.parametrize(
     ("filters", "found"),
     [
-        ({"pattern": "gru-*"}, ["gru-h8-int8", "gru-h16-fp32", "gru-h16-int8"]),
+        ({"pattern": "gru-h[0-9]*"}, ["gru-h8-int8", "gru-h16-fp32", "gru-h16-int8"]),
         ({"pattern": "*-h16-*"}, ["gru-h16-fp32", "gru-h16-int8"]),
         ({"pattern": "GRU*"}, []),
-        ({"precision": "int8", "pattern": "gru-*"}, ["gru-h8-int8", "gru-h16-int8"]),
+        ({"precision": "int8", "pattern": "gru-h[0-9]*"}, ["gru-h8-int8", "gru-h16-int8"]),
         ({"max_bytes": 399}, ["gru-h8-int8", "gru-h16-int8"]),
         ({"max_bytes": 400, "precision": "fp32"}, ["gru-h16-fp32"]),
         ({"dataset": "toy", "cell": "gru", "pattern": "*h8*"}, ["gru-h8-int8"]),
         ({"dataset": "nowhere"}, []),
-        ({"cell": "lstm"}, []),
+        ({"cell": "ugrnn"}, []),
     ],
 )
 def test_models_are_filtered_and_in_natural_order(tmp_path: Path, filters: dict[str, Any], found: list[str]) -> None:
@@ -147,7 +147,7 @@ def test_other_content_of_the_same_name_needs_force(folder: Path, tmp_path: Path
         registry.register(other)
     assert listing(registry_folder) == before
     assert registry.register(other, force=True) == ["gru-toy-fp32"]
-    assert fastzoo.list_models("gru-*") == [
+    assert fastzoo.list_models("gru-toy-*") == [
         "gru-toy-fp32"
     ]  # the int8 file of the old bundle is gone, and so is its name
     assert fastzoo.load("gru-toy-fp32").info["training"]["seed"] == 1
@@ -252,7 +252,7 @@ def test_a_damaged_registry_hides_no_other_model(
     (damaged / registry.FILE).write_bytes(b"{")
     monkeypatch.setenv("FASTZOO_REGISTRY", os.pathsep.join([str(damaged), str(good)]))
     assert fastzoo.load("gru-toy-int8").path.is_relative_to(good)
-    assert fastzoo.list_models("gru-*") == NAMES
+    assert fastzoo.list_models("gru-toy-*") == NAMES
     assert {record.name for record in caplog.records} == {"fastzoo"}
     assert caplog.records[0].getMessage().startswith(f"a registry is passed over: {damaged / registry.FILE} is damaged")
     with pytest.raises(UnknownModelError, match=rf"Not all registries could be read: {damaged}.* is damaged"):
@@ -328,7 +328,7 @@ def test_a_leftover_of_a_crash_is_taken_over(folder: Path, registry_folder: Path
     registry.register(folder)
     (registry_folder / registry.FILE).unlink()  # the copy was in place, the registry not yet written
     assert registry.register(folder) == NAMES
-    assert fastzoo.list_models("gru-*") == NAMES
+    assert fastzoo.list_models("gru-toy-*") == NAMES
 
 
 def test_a_registry_that_cannot_be_written_says_what_to_set(folder: Path, tmp_path: Path) -> None:
