@@ -31,7 +31,7 @@ class _Prepared:
     """A tape for one shape of inputs."""
 
     def __init__(self, writer: Writer, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.tape = Tape()
+        self.tape = Tape(rows_alone="state" in shapes)  # one step of a stream
         self.inputs = {name: self.tape.empty(shape) for name, shape in shapes.items()}
         self.outputs = writer.write(self.tape, self.inputs)
 

@@ -80,7 +80,10 @@ def _dot(tape: Tape, a: Array, b: Array) -> Array:
         out = tape.empty((a.shape[0], b.shape[1]), kind)
         if a.shape[1] != b.shape[0]:
             raise BundleError(f"{list(a.shape)} cannot be multiplied with {list(b.shape)}")
-        tape.call(np.dot, a, b, out)
+        if tape.rows_alone:
+            tape.call(np.matmul, a[:, np.newaxis], b, out[:, np.newaxis])
+        else:
+            tape.call(np.dot, a, b, out)
         return out
     out = tape.empty((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), kind)
     tape.call(np.matmul, a, b, out)

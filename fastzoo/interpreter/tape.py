@@ -28,9 +28,15 @@ class Value(NamedTuple):
 
 
 class Tape:
-    """Calls to come, and the arrays between them."""
+    """Calls to come, and the arrays between them.
 
-    def __init__(self) -> None:
+    Args:
+        rows_alone: multiply each row of a matrix by itself. BLAS rounds a row otherwise among two rows than among four,
+            and copies of a state that advance together must each get the bits that they would get elsewhere.
+    """
+
+    def __init__(self, rows_alone: bool = False) -> None:
+        self.rows_alone = rows_alone
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._bytes = self._nodes = 0
 
