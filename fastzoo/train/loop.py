@@ -70,7 +70,9 @@ class Run:
     @property
     def answering(self) -> SequenceClassifier:
         """:attr:`net` as it will answer once exported: rounded, after quantization-aware training."""
-        return FakeQuantizer.of_training(self.net, self.dataset.train.x).rounded() if self.settings.qat else self.net
+        if not self.settings.qat:
+            return self.net
+        return FakeQuantizer.of_training(self.net, self.dataset.train.x, self.settings.qat).rounded()
 
 
 def fit(

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 import torch
@@ -63,9 +63,13 @@ class FakeQuantizer:
         self._levels: tuple[Levels, ...] | None = None
 
     @classmethod
-    def of_training(cls, net: SequenceClassifier, x: npt.NDArray[Any] | Tensor) -> FakeQuantizer:
-        """With those of the training windows ``x [N, T, D]`` that the exporter calibrates on."""
-        return cls(net, torch.as_tensor(x[calibration_rows(len(x))]).float())
+    def of_training(
+        cls, net: SequenceClassifier, x: npt.NDArray[Any] | Tensor, qat: bool | Literal["weights"] = True
+    ) -> FakeQuantizer:
+        """As :attr:`fastzoo.train.Settings.qat` says, with those of the training windows ``x [N, T, D]`` that the
+        exporter calibrates on."""
+        calibration = torch.as_tensor(x[calibration_rows(len(x))]).float()
+        return cls(net, calibration, activations=False if qat == "weights" else None)
 
     def refresh(self) -> None:
         """Let the next call find the activations' ranges anew; the weights' scales are always those of the weights."""

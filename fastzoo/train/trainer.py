@@ -61,7 +61,7 @@ class Trainer:
         self.thresholder = Thresholder(net, settings.sparsity, steps)
         self.quantizer: FakeQuantizer | None = None
         if settings.qat:
-            self.quantizer = FakeQuantizer.of_training(net, self.x)
+            self.quantizer = FakeQuantizer.of_training(net, self.x, settings.qat)
         self.average: AveragedModel | None = None
         if settings.average:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.average))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from fastzoo.export.from_torch import from_torch
 from fastzoo.export.layouts import PRODUCTS, Builder, Form, Scheme
 from fastzoo.export.source import Source, calibration_windows
 from fastzoo.nn import CELLS, NONLINEARITIES, FastGRNN, SequenceClassifier
-from fastzoo.train import qat
+from fastzoo.train import fit, qat
 from fastzoo.train.qat import FakeQuantizer, Levels, round_weight
 
 from . import task
@@ -281,6 +282,21 @@ def test_weights_alone_are_left_to_the_compiled_kernels(activations: bool, monke
     monkeypatch.setattr(type(net.rnn.cell), "_loop", lambda *a: loops.append(1) or original(*a))  # type: ignore[func-returns-value]
     quantizer(windows(3))
     assert bool(loops) == activations
+
+
+def test_training_rounds_weights_alone_where_it_is_told_to() -> None:
+    dataset = task.motions()
+    runs = {
+        what: fit(task.network(), dataset, replace(task.QUICK, epochs=3, qat=what), progress=False)
+        for what in (True, "weights")
+    }
+    assert runs[True].answering.rnn.cell.rounding is not None
+    run, x = runs["weights"], dataset.test.x
+    assert run.history[-1].phase == "quantized"
+    assert run.answering.rnn.cell.rounding is None
+    of = from_torch(run.net, x.shape[1])
+    answer = verify.answer(Builder(of, x).build(FUSED), of, FUSED, x)
+    assert close(run.answering(torch.from_numpy(x)).detach().numpy(), answer)
 
 
 def test_ranges_are_kept_until_they_are_refreshed() -> None:

@@ -56,6 +56,7 @@ VARIANTS: dict[str, tuple[Callable[..., SequenceClassifier], Settings]] = {
     "sparse at last": (network, replace(BASE, sparsity=Sparsity(u=0.3, begin=0.9, end=0.9))),
     "sampling": (network, replace(BASE, balance="sampling", augmentation=SHAKEN)),
     "quantized": (network, replace(BASE, qat=True, sparsity=Sparsity(w=0.5, end=0.5, every=5))),
+    "weights quantized": (network, replace(BASE, qat="weights")),
     "quantized average": (network, replace(BASE, qat=True, average=0.9)),
     "augmented twice": (network, replace(BASE, augmentation=(SHAKEN, Augmentation(time_warp=0.2, drop=0.3)))),
     "loss": (network, replace(BASE, balance="loss", label_smoothing=0.1, at_rest=0.5, seed=7)),

@@ -46,6 +46,7 @@ def test_settings_survive_json(settings: Settings) -> None:
         ("gradient_norm", (0, -1, float("nan"), "short")),
         ("balance", ("weights", None, True)),
         ("patience", (-1, 1.5, "soon", True)),
+        ("qat", ("activations", "True", None, 1)),
         ("distillation", (None, "gru-har", {"teachers": []})),
         ("sparsity", (None, 0.3, {"w": 0.3})),
         ("at_rest", (-0.1, 1.1, math.nan, "yes", True)),
