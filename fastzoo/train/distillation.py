@@ -1,9 +1,9 @@
 """Distillation: a small network learns what larger ones, or many, answer, beside the labels.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015: the answers of the teachers are softened
-by a temperature, and so say which classes a window resembles, not only which one it is of. Teachers see each window as
-it was recorded, once; the student sees it augmented, and still has to answer like them (Xie, Luong, Hovy and Le,
-"Self-Training with Noisy Student", 2020).
+by a temperature, and so say which classes a window resembles, not only which one it is of. Teachers see each window
+augmented as the student sees it (Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR
+2022): of the recorded ones, which they were trained on, they are too sure to say more than the labels.
 """
 
 from __future__ import annotations
@@ -130,13 +130,10 @@ class Teachers:
         self.nets = [net.requires_grad_(False) for teacher in teachers for net in teacher.nets]
         self.sha256 = {teacher.name: _digest(teacher.nets) for teacher in teachers}
 
-    def __call__(self, x: Tensor, batch_size: int = 512) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """What they answer to windows [N, T, D]: the mean of their softened probabilities [N, C]."""
         with torch.no_grad():
-            return torch.cat([self._mean(part) for part in x.split(batch_size)])
-
-    def _mean(self, x: Tensor) -> Tensor:
-        return torch.stack([(net(x) / self.temperature).softmax(dim=1) for net in self.nets]).mean(dim=0)
+            return torch.stack([(net(x) / self.temperature).softmax(dim=1) for net in self.nets]).mean(dim=0)
 
 
 def _load(name: str) -> _Teacher:

@@ -43,7 +43,7 @@ class Trainer:
     ) -> None:
         self.net, self.settings = net, settings
         self.x, self.y = torch.from_numpy(train.x).float(), torch.from_numpy(train.y)  # [N, T, D], [N]
-        self.answers = teachers(self.x) if teachers else None  # [N, C]
+        self.teachers = teachers
         net.set_normalisation(self.x, settings.at_rest)
         self.channels = Channels(tuple(channels), net.mean, net.std)
         self.batches = -(-len(self.x) // settings.batch_size)
@@ -134,9 +134,9 @@ class Trainer:
         logits = self.quantizer(x) if self.quantizer and self.rounds else self.net(x)
         y = self.y[rows]
         loss = cross_entropy(logits, y, weight=weight, label_smoothing=self.settings.label_smoothing)
-        if self.answers is not None:
+        if self.teachers:
             of_windows = weight if weight is None else weight[y]
-            loss = self.settings.distillation.loss(logits, self.answers[rows], loss, of_windows)
+            loss = self.settings.distillation.loss(logits, self.teachers(x), loss, of_windows)
         if not torch.isfinite(loss):
             bad = [int(row) for row, fine in zip(rows, logits.isfinite().all(dim=1), strict=True) if not fine]
             where = f" for training windows {', '.join(map(str, bad[:5]))}{', ...' * (len(bad) > 5)}" if bad else ""

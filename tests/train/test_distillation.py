@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fastzoo import bundle, registry
@@ -17,7 +18,7 @@ from fastzoo.data import Dataset
 from fastzoo.errors import BundleError, TrainingError, UnknownModelError
 from fastzoo.export import export
 from fastzoo.nn import SequenceClassifier
-from fastzoo.train import Distillation, Recipe, Run, Settings, fit_recipe, predict, recipe
+from fastzoo.train import Augmentation, Distillation, Recipe, Run, Settings, fit_recipe, predict, recipe
 from fastzoo.train.distillation import Teachers
 
 from .task import MODEL, fit_quickly, network, same, weights
@@ -62,6 +63,30 @@ def test_who_answers_like_the_teachers_has_nothing_to_learn_from_them() -> None:
     assert logits.grad is not None
     assert abs(loss.item()) < 1e-12
     assert logits.grad.abs().max() < 1e-12
+
+
+def test_teachers_see_what_the_student_sees(
+    dataset: Dataset, taught_by: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    answers: list[Tensor] = []
+    loss = Distillation.loss
+
+    def listening(self: Distillation, logits: Tensor, answer: Tensor, *rest: Any) -> Tensor:
+        answers.append(answer)
+        return loss(self, logits, answer, *rest)
+
+    monkeypatch.setattr(Distillation, "loss", listening)
+    net, distillation = network(), Distillation((str(taught_by),))
+    net.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].clone()) if net.training else None)
+    augmentation = Augmentation(rotate=1.0, noise=1.0)
+    fit_quickly(net, dataset, epochs=1, distillation=distillation, augmentation=augmentation)
+    teachers = Teachers(distillation, dataset, None)
+    recorded = torch.from_numpy(dataset.x)
+    assert len(seen) == len(answers) > 1
+    for batch, answer in zip(seen, answers, strict=True):
+        assert torch.allclose(answer, teachers(batch), atol=1e-6)
+        assert not any(torch.equal(window, one) for window in batch[:3] for one in recorded)
 
 
 def test_the_teachers_are_believed_where_the_labels_lie(dataset: Dataset, taught_by: Path) -> None:
