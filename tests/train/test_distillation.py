@@ -65,9 +65,7 @@ def test_who_answers_like_the_teachers_has_nothing_to_learn_from_them() -> None:
     assert logits.grad.abs().max() < 1e-12
 
 
-def test_teachers_see_what_the_student_sees(
-    dataset: Dataset, taught_by: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_teachers_see_what_the_student_sees(dataset: Dataset, taught_by: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     answers: list[Tensor] = []
     loss = Distillation.loss
