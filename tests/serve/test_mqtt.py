@@ -142,7 +142,7 @@ def test_each_topic_is_a_stream(broker: Mosquitto, client: Client, model: Model)
                 client.send(topic, json.dumps(chunk.tolist()) if piece % 2 else chunk.astype("<f4").tobytes())
         results = {topic: expected(model, rows, hop=3) for topic, rows in signals.items()}
         found = client.received(sum(map(len, results.values())))
-        until(lambda: counted(url)["fastzoo_mqtt_messages_total taken"] == 12)  # the last is counted once it is answered
+        until(lambda: counted(url)["fastzoo_mqtt_messages_total taken"] == 12)  # the last one after it was answered
     for topic in signals:
         assert [result for of, result in found if of == f"out/{topic}"] == results[topic]
 
