@@ -25,7 +25,7 @@ from fastzoo.export.layouts import Form, Scheme
 from fastzoo.export.source import calibration_windows, of_bundle, with_data
 from fastzoo.export.verify import ALLOWED_OPERATORS, int8_count
 from fastzoo.model import Model
-from fastzoo.train import recipe
+from fastzoo.train import distillation, recipe
 
 LARGEST_LOSS = 0.003  # an int8 file may be so much below its fp32 parent
 LEAST_SEEDS = 3
@@ -265,6 +265,14 @@ def rebuilt(content: Bundle, folder: Path) -> Faults:
         yield f"its recipe is for the data set {made.data!r}"
     if made.model.cell != content.cell["type"] or made.model.pool != content.pool:
         yield "its recipe is of another network"
+
+
+def taught(content: Bundle, folder: Path) -> Faults:
+    """Whoever taught it is in the zoo, with the weights of then."""
+    said = (content.training or {}).get("teachers", {})
+    for name, digest in distillation.digests(said).items():
+        if digest != said[name]:
+            yield f"its teacher {name} has other weights now: train it again"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -136,6 +136,16 @@ class Teachers:
             return torch.stack([(net(x) / self.temperature).softmax(dim=1) for net in self.nets]).mean(dim=0)
 
 
+def digests(teachers: Iterable[str]) -> dict[str, str]:
+    """Of the weights of each, by its name: what a run records of those that taught it.
+
+    Raises:
+        UnknownModelError: no run, bundle or model has the name.
+        BundleError: a teacher's bundle is faulty.
+    """
+    return {name: _digest(_load(name).nets) for name in teachers}
+
+
 def _load(name: str) -> _Teacher:
     """A run's folder, a bundle's, or a model of the registry."""
     from fastzoo.train import seeds  # it trains with this module
