@@ -4,7 +4,7 @@
 
 The networks of a published recipe are trained with so many seeds on the training people but those that validation holds
 out; then students of the same size, with other seeds, learn from all of them together. What counts is the accuracy on
-validation windows of the last weights, without a choice among epochs. `digits` takes a minute; `har`, on the other two
+validation windows in the epoch where it was best, for all of them. `digits` takes a minute; `har`, on the other two
 thirds of the training people, some fifteen, and needs the prepared data set.
 """
 

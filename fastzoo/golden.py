@@ -13,18 +13,6 @@ from fastzoo.bundle import Bundle, read_file
 from fastzoo.errors import BundleError
 from fastzoo.samples import UNREADABLE
 
-LARGEST_DIFFERENCE = 1e-4  # of logits up to LARGE
-LARGE = 10.0
-
-
-def tolerance(largest_logit: float) -> float:
-    """How far apart the logits of one file may be on two platforms whose arithmetic is fp32.
-
-    Args:
-        largest_logit: in absolute value; logits beyond 10 may differ more, in proportion, as fp32 rounds them.
-    """
-    return LARGEST_DIFFERENCE * max(1.0, largest_logit / LARGE)
-
 
 def read(bundle: Bundle, folder: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32]]:
     """The golden arrays: ``x`` [G, T, D], and logits [G, C] per file (``"int8/fused"``) and of ``"torch"``.

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from board_check import NAME
+from board_check import FP32, NAME
 from platform_setup import BOARDS, Board, PlatformError, execute, prepare, say
 
 import fastzoo
@@ -140,10 +140,7 @@ def predict(installed: Installed) -> str:
     odds = np.exp(expected - expected.max(axis=1, keepdims=True))
     found = np.array([[window["probabilities"][label] for label in content.labels] for window in answer["windows"]])
     difference = float(np.abs(found - odds / odds.sum(axis=1, keepdims=True)).max())
-    require(
-        difference <= golden.LARGEST_DIFFERENCE,
-        f"probabilities differ by {difference:.3g}, more than {golden.LARGEST_DIFFERENCE:g}",
-    )
+    require(difference <= FP32, f"probabilities differ by {difference:.3g}, more than {FP32:g}")
     text = printed(installed, "predict", NAME, "windows.npz")
     require(text.split() == labels, f"it prints {text.split()}, not {labels}")
     return f"{len(labels)} windows, layout {answer['layout']}"
@@ -161,9 +158,7 @@ def stream(installed: Installed) -> str:
         same = answer["time"] == own["time"] and answer["label"] == own["label"]
         require(same, f"it answers {answer['label']} at {answer['time']} s, not {own['label']} at {own['time']} s")
         pairs = [(answer["probabilities"][label], value) for label, value in own["probabilities"].items()]
-        require(
-            max(abs(a - b) for a, b in pairs) <= golden.LARGEST_DIFFERENCE, f"probabilities at {own['time']} s differ"
-        )
+        require(max(abs(a - b) for a, b in pairs) <= FP32, f"probabilities at {own['time']} s differ")
     return f"{len(lines)} lines"
 
 
