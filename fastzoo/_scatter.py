@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,7 +31,8 @@ MARKERS = {"int8": "o", "fp32": "s"}
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 BELOW = 0.08  # published results so much below the best are told in words, not drawn
 FEW = 10  # points whose names are written in full, each
-WIDEST = 44  # letters of an entry in a legend of three columns
+WIDEST = 44  # letters of an entry in a legend of three columns ..
+WIDE = 72  # .. and of two
 DECADES, POINTS = 0.6, 2.0  # the least that the axes span: powers of ten, points of a percentage
 DPI = 130
 LEVEL: dict[str, Any] = {"color": GREY, "lw": 0.9, "ls": (0, (4, 4))}
@@ -66,8 +67,11 @@ class Scene:
     @property
     def variant(self) -> str:
         """Our data in a few words."""
-        variants = {short(row.variant) for row in self.points if row.variant}
-        return " and ".join(sorted(variants)) or self.dataset
+        return self.variant_of(self.points)
+
+    def variant_of(self, rows: Iterable[Row]) -> str:
+        """The data of some of ours in a few words."""
+        return " and ".join(sorted({short(row.variant) for row in rows if row.variant})) or self.dataset
 
     @property
     def floor(self) -> float:
@@ -119,7 +123,7 @@ class Scene:
 def short(variant: str | None) -> str:
     """A variant up to its first stop: "HAPT windows"."""
     text = (variant or "").replace(";", ":").replace(",", ":").partition(":")[0]
-    return text if len(text) <= 48 else text[:45].rstrip() + "..."
+    return text if len(text) <= 64 else text[:61].rstrip() + "..."
 
 
 def title(scene: Scene) -> str:
@@ -169,7 +173,8 @@ def draw(scene: Scene, kind: str = "png") -> bytes:
     figure_type = require("matplotlib.figure", extra="train", purpose="drawing a comparison").Figure
     lines = textwrap.wrap(_plain(caption(scene)), 152)
     entries = _legend(scene)
-    columns = 3 if max(len(str(entry.get_label())) for entry in entries) <= WIDEST else 2
+    longest = max(len(str(entry.get_label())) for entry in entries)
+    columns = 3 if longest <= WIDEST else 2 if longest <= WIDE else 1
     words, rows = 0.15 * len(lines), math.ceil(len(entries) / columns)
     low = 0.75 + 0.19 * rows + words
     texts = _texts(scene)
@@ -266,11 +271,12 @@ def _legend(scene: Scene) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
     entries = [
-        Line2D([], [], **_style(cell, precision), ms=7, mec="white", ls="", label=_plain(f"{cell} {precision}"))
+        Line2D([], [], **_style(cell, precision), ms=7, mec="white", ls="", label=f"{cell} {precision}")
         for cell, precision in sorted({(row.cell, row.precision) for row in scene.points}, key=_legend_order)
     ]
     for entry in entries:
-        entry.set_label(f"fastzoo {entry.get_label()}, {_plain(scene.variant)}")
+        rows = (row for row in scene.points if f"{row.cell} {row.precision}" == entry.get_label())
+        entry.set_label(_plain(f"fastzoo {entry.get_label()}, {scene.variant_of(rows)}"))
     if any(row.on_front for row in scene.points):
         entries.append(Line2D([], [], color=INK, alpha=0.5, lw=1.2, label="fastzoo: none better at no more cost"))
     for kind, marker in _kinds(scene).items():

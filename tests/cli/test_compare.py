@@ -185,6 +185,32 @@ def test_the_caption_says_whose_data_the_points_are_from() -> None:
     assert "published: UCI HAR windows" in labels
 
 
+def test_each_entry_of_the_legend_names_its_own_data_and_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    long = "made-up speech as 8-bit log-mel maps of many bands"
+    shown = scene(
+        [
+            row("a", 3000, 0.98, variant=long),
+            dataclasses.replace(row("b", 4000, 0.97, variant=f"{long} of 2"), cell="fastrnn"),
+            dataclasses.replace(row("c", 5000, 0.96, variant=long), cell="fastgrnn"),
+        ]
+    )
+    labels = [str(entry.get_label()) for entry in _scatter._legend(shown)]
+    assert {f"fastzoo gru int8, {long}", f"fastzoo fastrnn int8, {long} of 2"} <= set(labels)
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def saving(self: Figure, *arguments: Any, **options: Any) -> None:
+        drawn.append(self)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", saving)
+    _scatter.draw(shown)
+    (figure,) = drawn
+    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_many_names_are_written_without_the_data_set_and_the_caption_says_so() -> None:
     many = scene([row(f"gru-har2-{i}k-int8", 1000 * i, 0.9 + i / 1000) for i in range(1, 15)])
     assert "gru-3k-int8" in [text.words for text in _scatter._texts(many)]
