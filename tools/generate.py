@@ -52,7 +52,7 @@ def generated(root: Path) -> Generated:
     pages, confusions = cards.cards(contents, models, measured, {id: of.by_bytes for id, of in scenes.items()}, root)
     texts = {
         root / registry.FILE: registry.render(models, others).decode(),
-        readme: with_table(readme.read_text(encoding="utf-8"), overview.summary(models)),
+        readme: with_table(readme.read_text(encoding="utf-8"), overview.summary(models, scenes)),
         root / cards.PAGES / "index.md": overview.index(models, scenes),
         **pages,
     }

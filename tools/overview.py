@@ -51,11 +51,13 @@ def pictures(of: Mapping[str, Scenes], root: Path) -> dict[Path, Picture]:
 # README.md
 
 
-def summary(models: Mapping[str, Entry]) -> str:
-    """The README's table, a row for each bundle, and what its numbers were measured on."""
+def summary(models: Mapping[str, Entry], of: Mapping[str, Scenes]) -> str:
+    """The README's table, a row for each bundle on the front of its data set, and what was measured on what."""
     if not models:
         return "No models yet."
-    bundles = _bundles(models.values())
+    best = {row.name for both in of.values() for row in both.by_bytes.rows if row.on_front}
+    every = _bundles(models.values())
+    bundles = [bundle for bundle in every if bundle.entry["name"] in best or not bundle.data]
     columns = ("model", "data", "accuracy", "weights", "file", "latency", "seeds: mean, worst")
     lines = list(table(columns, map(_summary_row, bundles), right=range(2, 7)))
     lines += ["", _what_is_shown(bundles), ""]
@@ -64,7 +66,8 @@ def summary(models: Mapping[str, Entry]) -> str:
         about = data.about(id)
         what = f", {within(about.title)}: {about.brief}" if about else f": {'; '.join(variants)}"
         lines.append(f"- {id}{what}.")
-    return "\n".join([*lines, "", f"Everything else about them: [{PAGES.as_posix()}]({PAGES.as_posix()}/index.md)."])
+    rest = f"All {len(models)} models of {len(every)} networks, and everything else about them"
+    return "\n".join([*lines, "", f"{rest}: [{PAGES.as_posix()}]({PAGES.as_posix()}/index.md)."])
 
 
 class _Model(NamedTuple):
@@ -134,9 +137,9 @@ def _spread(entry: Entry) -> list[float]:
 
 def _what_is_shown(bundles: Sequence[_Model]) -> str:
     """What the columns mean."""
-    parts = (
-        ["Accuracy on the test split, with that of fp32 where it differs."] if any(of.fp32 for of in bundles) else []
-    )
+    parts = ["Of each data set the models that no other of as few bytes of weights equals."]
+    if any(of.fp32 for of in bundles):
+        parts.append("Accuracy on the test split, with that of fp32 where it differs.")
     if machines := _machines(of.entry for of in bundles):
         parts.append(f"Latency: {machines}")
     if any(_spread(of.entry) for of in bundles):
