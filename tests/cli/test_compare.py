@@ -12,6 +12,8 @@ import pytest
 from runtime import toy
 
 from fastzoo import _scatter, bundle, compare
+from fastzoo._scatter import picture
+from fastzoo._scatter.labels import Labels, _meet
 from fastzoo.compare import Row
 from fastzoo.data import literature
 
@@ -180,7 +182,7 @@ def test_the_caption_says_whose_data_the_points_are_from() -> None:
     assert "fastzoo: HAPT windows" in words
     assert "UCI HAR windows, 2 groups" in words
     assert "a byte for the value and one for the index" in words
-    labels = [str(entry.get_label()) for entry in _scatter._legend(shown)]
+    labels = [str(entry.get_label()) for entry in picture._legend(shown)]
     assert "fastzoo gru int8, HAPT windows" in labels
     assert "published: UCI HAR windows" in labels
 
@@ -196,7 +198,7 @@ def test_each_entry_of_the_legend_names_its_own_data_and_has_room(monkeypatch: p
             dataclasses.replace(row("c", 5000, 0.96, variant=long), cell="fastgrnn"),
         ]
     )
-    labels = [str(entry.get_label()) for entry in _scatter._legend(shown)]
+    labels = [str(entry.get_label()) for entry in picture._legend(shown)]
     assert {f"fastzoo gru int8, {long}", f"fastzoo fastrnn int8, {long} of 2"} <= set(labels)
     drawn: list[Figure] = []
     save = Figure.savefig
@@ -213,10 +215,10 @@ def test_each_entry_of_the_legend_names_its_own_data_and_has_room(monkeypatch: p
 
 def test_many_names_are_written_without_the_data_set_and_the_caption_says_so() -> None:
     many = scene([row(f"gru-har2-{i}k-int8", 1000 * i, 0.9 + i / 1000) for i in range(1, 15)])
-    assert "gru-3k-int8" in [text.words for text in _scatter._texts(many)]
+    assert "gru-3k-int8" in [text.words for text in picture._texts(many)]
     assert "gru-1k-int8 is gru-har2-1k-int8." in _scatter.caption(many)
     few = scene([row("gru-har2-1k-int8", 1000, 0.9)])
-    assert "gru-har2-1k-int8" in [text.words for text in _scatter._texts(few)]
+    assert "gru-har2-1k-int8" in [text.words for text in picture._texts(few)]
 
 
 def both(name: str, bytes_: int, value: float, latency: float = 100.0) -> list[Row]:
@@ -227,11 +229,11 @@ def both(name: str, bytes_: int, value: float, latency: float = 100.0) -> list[R
 
 def test_among_many_points_int8_and_fp32_of_a_model_are_joined_and_named_once() -> None:
     many = scene([one for i in range(1, 9) for one in both(f"gru-har2-{i}k", 1000 * i, 0.9 + i / 1000)])
-    assert [text.words for text in _scatter._texts(many) if text.words.startswith("gru")].count("gru-3k") == 1
-    assert not [text.words for text in _scatter._texts(many) if "fp32" in text.words]
+    assert [text.words for text in picture._texts(many) if text.words.startswith("gru")].count("gru-3k") == 1
+    assert not [text.words for text in picture._texts(many) if "fp32" in text.words]
     assert "gru-1k is gru-har2-1k. A thin line joins int8 and fp32 of one model." in _scatter.caption(many)
     few = scene(both("gru-har2-1k", 1000, 0.9))
-    assert {"gru-har2-1k-int8", "gru-har2-1k-fp32"} < {text.words for text in _scatter._texts(few)}
+    assert {"gru-har2-1k-int8", "gru-har2-1k-fp32"} < {text.words for text in picture._texts(few)}
     assert "joins" not in _scatter.caption(few)
 
 
@@ -264,14 +266,14 @@ def test_names_in_a_crowd_cover_neither_each_other_nor_points(crowd: str, by: st
     from matplotlib.figure import Figure
 
     shown = scene(CROWDS[crowd], by=by)
-    figure = Figure(figsize=(9, 6))
+    figure = Figure(figsize=(9, 6), dpi=picture.DPI)
     axes = figure.add_subplot()
-    _scatter._axes(axes, shown)
-    marks = _scatter._marks(axes, shown)
-    labels = _scatter._Labels(figure, axes, marks)
-    labels.place(_scatter._texts(shown))
+    picture._axes(axes, shown)
+    marks = picture._marks(axes, shown)
+    labels = Labels(figure, axes, marks)
+    labels.place(picture._texts(shown))
     boxes = [text.get_window_extent(labels.renderer) for text in axes.texts]
-    assert len(boxes) > 0.6 * len(_scatter._texts(shown))
+    assert len(boxes) > 0.6 * len(picture._texts(shown))
     assert not [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes) if i < j and a.overlaps(b)]
     points = axes.transData.transform(marks.points)
     assert not [point for point in points for box in boxes if box.contains(*point)]
@@ -282,9 +284,9 @@ def test_a_line_meets_a_box_that_it_touches() -> None:
 
     box = Bbox.from_extents(2, 2, 4, 3)
     for line in (((0, 0), (4, 3)), ((3, 0), (3, 9)), ((0, 2.5), (2, 2.5)), ((3, 2.5), (3.5, 2.6))):
-        assert _scatter._meet(line, box)
+        assert _meet(line, box)
     for line in (((0, 0), (1, 1)), ((1, 0), (1, 9)), ((0, 2), (2, 4)), ((5, 0), (4, 9))):
-        assert not _scatter._meet(line, box)
+        assert not _meet(line, box)
 
 
 @pytest.mark.parametrize("tick", [500, 500_000, 1_000_000])
