@@ -25,7 +25,7 @@ from fastzoo.export.network import Network
 from fastzoo.export.plain import plain_network
 from fastzoo.frontend import FrontEnd, faults, misfits
 from fastzoo.nn import SequenceClassifier, from_bundle, seeds_from_bundle
-from fastzoo.train import checkpoint, seeds
+from fastzoo.train import checkpoint, seeds_run
 from fastzoo.train.qat import calibration_rows
 
 
@@ -199,7 +199,7 @@ def _data_set(
 
 
 def _from_checkpoint(folder: Path, dataset: Dataset | str | None) -> Source:
-    run = seeds.load(folder) if seeds.is_run(folder) else None
+    run = seeds_run.load(folder) if seeds_run.is_run(folder) else None
     saved = checkpoint.load(run.chosen_folder if run else folder)
     settings = saved.training["settings"]
     dataset, data_sha256 = _data_set(dataset, folder, saved.data["id"], saved.data["sha256"], settings)

@@ -73,10 +73,10 @@ def import_edgeml(
     """
     from fastzoo.errors import EdgeMLError, TrainingError
     from fastzoo.nn import SequenceClassifier, edgeml
-    from fastzoo.train import checkpoint, seeds
+    from fastzoo.train import checkpoint, seeds_run
     from fastzoo.train.checkpoint import DataRecord
 
-    if not force and ((out / checkpoint.NAME).exists() or seeds.is_run(out)):
+    if not force and ((out / checkpoint.NAME).exists() or seeds_run.is_run(out)):
         raise TrainingError(f"{out} holds a checkpoint already; choose another --out, or replace it with --force")
     imported = edgeml.read(model, edgeml.Options(**reading))
     net = imported.net

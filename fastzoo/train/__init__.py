@@ -8,7 +8,8 @@ for _module in ("torch", "safetensors"):
 from fastzoo.train.augment import Augmentation
 from fastzoo.train.checkpoint import Checkpoint, load
 from fastzoo.train.distillation import Distillation
-from fastzoo.train.loop import Epoch, Run, evaluate, fit, predict
+from fastzoo.train.log import Epoch
+from fastzoo.train.loop import Run, evaluate, fit, predict
 from fastzoo.train.recipe import ModelConfig, Recipe
 from fastzoo.train.seeds import fit_recipe
 from fastzoo.train.settings import Settings

@@ -23,7 +23,7 @@ from fastzoo._values import is_number
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier, from_bundle, seeds_from_bundle
-from fastzoo.train import checkpoint
+from fastzoo.train import checkpoint, seeds_run
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,9 @@ def digests(teachers: Iterable[str]) -> dict[str, str]:
 
 def _load(name: str) -> _Teacher:
     """A run's folder, a bundle's, or a model of the registry."""
-    from fastzoo.train import seeds  # it trains with this module
-
     path = Path(name)
-    if seeds.is_run(path):
-        run = seeds.load(path)
+    if seeds_run.is_run(path):
+        run = seeds_run.load(path)
         return _of_checkpoints(name, [checkpoint.load(folder) for folder in run.folders.values()])
     if (path / checkpoint.NAME).is_file():
         return _of_checkpoints(name, [checkpoint.load(path)])

@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastzoo import _files
 from fastzoo.errors import TrainingError
 
-if TYPE_CHECKING:
-    from fastzoo.train.loop import Epoch
-
 NAME = "log.csv"
 EVENTS = "events.out.tfevents.fastzoo"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave."""
+
+    epoch: int  # counted from 1
+    loss: float  # mean training loss
+    validation_accuracy: float
+    validation_macro_f1: float = math.nan
+    learning_rate: float = math.nan  # after its last step
+    phase: str = "dense"  # dense, thresholding or frozen; quantized
+    nonzeros: int | None = None  # in the factors that become sparse
 
 
 class Log:

@@ -23,6 +23,7 @@ from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier, model_size
 from fastzoo.train import checkpoint, log, resume
 from fastzoo.train.distillation import Teachers
+from fastzoo.train.log import Epoch
 from fastzoo.train.progress import progress_bars
 from fastzoo.train.qat import FakeQuantizer
 from fastzoo.train.settings import Settings
@@ -30,19 +31,6 @@ from fastzoo.train.sparsity import nonzeros
 from fastzoo.train.trainer import Trainer
 
 _FIGURES = "loss {task.fields[loss]:.3f}  validation {task.fields[accuracy]:.1f} %"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch gave."""
-
-    epoch: int  # counted from 1
-    loss: float  # mean training loss
-    validation_accuracy: float
-    validation_macro_f1: float = math.nan
-    learning_rate: float = math.nan  # after its last step
-    phase: str = "dense"  # dense, thresholding or frozen; quantized
-    nonzeros: int | None = None  # in the factors that become sparse
 
 
 @dataclass

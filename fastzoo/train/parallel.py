@@ -23,7 +23,8 @@ from fastzoo.bundle import Metrics
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.nn import SequenceClassifier
-from fastzoo.train.loop import Epoch, Run, fit
+from fastzoo.train.log import Epoch
+from fastzoo.train.loop import Run, fit
 from fastzoo.train.progress import progress_bars
 from fastzoo.train.settings import Settings
 

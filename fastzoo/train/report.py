@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastzoo import _files
-from fastzoo.errors import TrainingError, require
+from fastzoo.errors import require
 from fastzoo.nn import model_size
 from fastzoo.records import Metrics
 from fastzoo.train.checkpoint import this_environment
+from fastzoo.train.folder import write_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fastzoo.train.loop import Epoch, Run
+    from fastzoo.train.log import Epoch
+    from fastzoo.train.loop import Run
 
 
 def write(folder: Path, run: Run, test: Metrics | None) -> None:
@@ -72,22 +73,6 @@ def was_tested(folder: Path | None) -> bool:
         return folder is not None and "test" in json.loads((folder / "metrics.json").read_bytes())
     except (OSError, ValueError):
         return False
-
-
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a run's folder, each whole or not at all.
-
-    Raises:
-        TrainingError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            _files.write(folder / name, data)
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write to {folder}: {error.strerror}. Free some space, or choose another"
-        ) from error
 
 
 def environment_json() -> bytes:

@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from fastzoo import _json
 from fastzoo.data import Dataset
-from fastzoo.errors import TrainingError, require
+from fastzoo.errors import require
 from fastzoo.records import Metrics
-from fastzoo.train import parallel
+from fastzoo.train import parallel, seeds_run
 from fastzoo.train import report as reports
+from fastzoo.train.folder import write_files
 from fastzoo.train.folds import fold
 from fastzoo.train.loop import Run, evaluate, find_teachers
 from fastzoo.train.parallel import Task
 from fastzoo.train.recipe import Recipe, to_toml
 
-NAME = "seeds.json"
-FOLDS = "folds.json"
 RECIPE = "recipe.toml"
-
-
-@dataclass(frozen=True)
-class _Record:
-    chosen: int
-    validation_accuracy: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class SeedsRun:
-    """Where the seeds' checkpoints lie, and which one validation chose."""
-
-    folder: Path
-    chosen: int
-    validation_accuracy: dict[int, float]
-
-    @property
-    def folders(self) -> dict[int, Path]:
-        """The checkpoint folder of each seed."""
-        return {seed: self.folder / f"seed-{seed}" for seed in self.validation_accuracy}
-
-    @property
-    def chosen_folder(self) -> Path:
-        """The checkpoint folder of the chosen seed."""
-        return self.folders[self.chosen]
 
 
 def fit_recipe(
@@ -84,8 +56,8 @@ def fit_recipe(
     if recipe.settings.distillation:  # a wrong teacher must not leave a run behind
         find_teachers(recipe.settings, dataset, recipe.settings.hold_out(dataset))
     tasks = list(_tasks(recipe, dataset, folder, resumed))
-    if is_run(folder):  # an earlier run, whose record would hide this one's checkpoints
-        (folder / NAME).unlink()
+    if seeds_run.is_run(folder):  # an earlier run, whose record would hide this one's checkpoints
+        (folder / seeds_run.NAME).unlink()
     _begin(folder, recipe)
     runs: dict[int, Run] = {}
     for number, run in parallel.run(tasks, jobs, progress):
@@ -93,7 +65,11 @@ def fit_recipe(
         if run.best is not None:
             runs[number] = run
         if recipe.several:
-            _save(folder, recipe, {n: r.best.validation_accuracy for n, r in sorted(runs.items()) if r.best})
+            seeds_run.save(
+                folder,
+                {n: r.best.validation_accuracy for n, r in sorted(runs.items()) if r.best},
+                folds=bool(recipe.folds),
+            )
     _finish(folder, recipe, runs, tested, resumed)
     return folder
 
@@ -121,7 +97,7 @@ def _name(recipe: Recipe, number: int) -> str:
 def _begin(folder: Path, recipe: Recipe) -> None:
     """What a run needs to be understood, and done again; what it needs in the end is missed now."""
     require("matplotlib", extra="train", purpose="the report of a run")
-    reports.write_files(folder, {RECIPE: to_toml(recipe), "environment.json": reports.environment_json()})
+    write_files(folder, {RECIPE: to_toml(recipe), "environment.json": reports.environment_json()})
 
 
 def _finish(folder: Path, recipe: Recipe, runs: Mapping[int, Run], tested: bool, resumed: bool) -> None:
@@ -138,37 +114,3 @@ def _finish(folder: Path, recipe: Recipe, runs: Mapping[int, Run], tested: bool,
         numbers = sorted(runs)
         names = [_name(recipe, number) for number in numbers]
         reports.write_summary(folder, names, [runs[n] for n in numbers], [tests[n] for n in numbers])
-
-
-def is_run(folder: Path) -> bool:
-    """Whether the folder holds several seeds."""
-    return (folder / NAME).exists()
-
-
-def load(folder: Path) -> SeedsRun:
-    """Read a run of several seeds.
-
-    Raises:
-        TrainingError: its ``seeds.json`` is damaged.
-    """
-    path = folder / NAME
-    try:
-        record = _json.parse(path.read_bytes())
-        if faults := list(_json.faults(record, _Record)):
-            raise ValueError(_json.listing(faults))
-        accuracy = {int(seed): float(value) for seed, value in record["validation_accuracy"].items()}
-        chosen = record["chosen"]
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} is damaged: {error}") from error
-    if chosen not in accuracy:
-        raise TrainingError(f"{path} is damaged: the chosen seed {chosen} is not one of its seeds")
-    return SeedsRun(folder, chosen, accuracy)
-
-
-def _save(folder: Path, recipe: Recipe, accuracy: Mapping[int, float]) -> None:
-    """Write down which runs have ended, and of seeds the chosen one."""
-    record: dict[str, object] = {"validation_accuracy": accuracy}
-    if not recipe.folds:
-        record["chosen"] = max(accuracy, key=accuracy.__getitem__)
-    text = json.dumps(record, indent=2) + "\n"
-    reports.write_files(folder, {FOLDS if recipe.folds else NAME: text.encode()})

@@ -19,7 +19,7 @@ from fastzoo.export import reproduce
 from fastzoo.export.calibrate import Method
 from fastzoo.export.layouts import INTEGERS, PRODUCTS, WEIGHTS, Scheme
 from fastzoo.train import recipe as recipes
-from fastzoo.train import seeds
+from fastzoo.train import seeds_run
 
 from .shell import good, message_of, run
 
@@ -59,7 +59,7 @@ def tiny(made: Path, tmp_path: Path) -> Path:
 
 
 def chosen(made: Path) -> int:
-    return seeds.load(made / "run").chosen
+    return seeds_run.load(made / "run").chosen
 
 
 def change(folder: Path, name: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fastzoo import train
 from fastzoo.cli.train import RECIPE
 from fastzoo.data import Cut
-from fastzoo.train import seeds
+from fastzoo.train import seeds_run
 from fastzoo.train.recipe import ModelConfig, Recipe, read
 
 from .shell import good, message_of
@@ -160,7 +160,7 @@ def test_a_run_is_not_replaced_unasked(tmp_path: Path) -> None:
         assert "--resume" in message
         assert "--force" in message
     good("train", *QUICK, "--seed", "7", "--force", "--out", out)
-    assert not seeds.is_run(out)
+    assert not seeds_run.is_run(out)
     assert train.load(out).training["settings"]["seed"] == 7
     assert read(out / "recipe.toml").settings.seed == 7
     good("export", out, "--out", tmp_path / "b", "--layout", "fused")

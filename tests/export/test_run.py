@@ -16,7 +16,7 @@ from fastzoo import bundle
 from fastzoo.data import Dataset
 from fastzoo.errors import ExportError, TrainingError
 from fastzoo.export import export
-from fastzoo.train import checkpoint, evaluate, seeds
+from fastzoo.train import checkpoint, evaluate, seeds_run
 
 from . import networks
 from .conftest import Exported
@@ -27,7 +27,7 @@ def accuracy(folder: Path, dataset: Dataset) -> float:
 
 
 def test_the_seed_that_validation_chose_is_published(published: Exported, run: Path, dataset: Dataset) -> None:
-    chosen = checkpoint.load(seeds.load(run).chosen_folder)
+    chosen = checkpoint.load(seeds_run.load(run).chosen_folder)
     told_elsewhere = ("bundle", "size")
     assert published.bundle.training == {k: v for k, v in chosen.training.items() if k not in told_elsewhere}
     assert vars(published.bundle.size) == chosen.training["size"]
@@ -39,7 +39,7 @@ def test_every_seed_is_told(published: Exported, run: Path, dataset: Dataset) ->
     told = published.bundle.seeds
     assert told is not None
     assert told["seeds"] == [3, 4]
-    assert told["chosen"] == seeds.load(run).chosen
+    assert told["chosen"] == seeds_run.load(run).chosen
     assert told["split"] == "test"
     forms = [(p, layout) for p, made in published.bundle.precisions.items() for layout in made.layouts]
     assert len(forms) == 8
@@ -53,7 +53,7 @@ def test_every_seed_is_told(published: Exported, run: Path, dataset: Dataset) ->
         assert figures["std"] == pytest.approx(statistics.stdev(values))
         assert figures["worst"] == min(values)
         if precision == "fp32":
-            assert values == [accuracy(folder, dataset) for folder in seeds.load(run).folders.values()]
+            assert values == [accuracy(folder, dataset) for folder in seeds_run.load(run).folders.values()]
         metrics = published.bundle.precisions[precision].layouts[layout].metrics
         assert metrics is not None
         assert metrics.accuracy == values[told["seeds"].index(told["chosen"])]

@@ -17,7 +17,7 @@ from fastzoo._files import sha256
 from fastzoo.errors import BundleError
 from fastzoo.export import export
 from fastzoo.nn import CELLS, SequenceClassifier, from_bundle, seeds_from_bundle
-from fastzoo.train import ModelConfig, Recipe, Settings, fit_recipe, seeds
+from fastzoo.train import ModelConfig, Recipe, Settings, fit_recipe, seeds_run
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_every_cell_comes_back(cell: str, tmp_path: Path) -> None:
 
 
 def test_the_networks_of_all_seeds_are_shipped(run: Path, made: Path) -> None:
-    found, chosen = seeds_from_bundle(made), seeds.load(run).chosen
+    found, chosen = seeds_from_bundle(made), seeds_run.load(run).chosen
     assert list(found) == [0, 1]
     for name, tensor in from_bundle(made).state_dict().items():
         assert torch.equal(tensor, found[chosen].state_dict()[name])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastzoo.data import Dataset
 from fastzoo.errors import DataError, TrainingError
-from fastzoo.train import Recipe, Run, Settings, checkpoint, fit, fit_recipe, seeds
+from fastzoo.train import Recipe, Run, Settings, checkpoint, fit, fit_recipe, seeds_run
 from fastzoo.train.folds import fold
 
 from .task import MODEL, files, motions, same, weights
@@ -118,8 +118,8 @@ def test_every_fold_is_a_run_of_its_own(finished: tuple[Path, dict[int, Run]], d
         assert same(weights(saved.net), weights(run.net))
         assert same(weights(run.net), weights(alone.net))
         assert run.validation is not None
-    assert not seeds.is_run(folder)
-    record = json.loads((folder / seeds.FOLDS).read_text())
+    assert not seeds_run.is_run(folder)
+    record = json.loads((folder / seeds_run.FOLDS).read_text())
     assert record == {
         "validation_accuracy": {str(n): run.best.validation_accuracy for n, run in runs.items() if run.best}
     }

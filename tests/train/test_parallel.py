@@ -16,7 +16,7 @@ import pytest
 
 from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
-from fastzoo.train import Recipe, Run, Settings, checkpoint, fit_recipe, seeds
+from fastzoo.train import Recipe, Run, Settings, checkpoint, fit_recipe, seeds_run
 
 from .task import MODEL, files, network, same, weights
 
@@ -58,7 +58,7 @@ def test_side_by_side_gives_the_same_bits_and_a_failing_seed_spares_the_others(
         assert run.folder == folder / f"seed-{seed}"
         assert not run.interrupted
         assert same(weights(checkpoint.load(run.folder).net), weights(run.net))
-    assert list(seeds.load(folder).validation_accuracy) == [3, 5]
+    assert list(seeds_run.load(folder).validation_accuracy) == [3, 5]
 
     (folder / "seed-4").unlink()  # once the cause is gone, only what is missing is done
     fit_recipe(THREE, dataset, folder, progress=False, resumed=True)
@@ -127,7 +127,7 @@ def test_ctrl_c_ends_all_and_keeps_what_there_is(tmp_path: Path) -> None:
     assert "seed 0" not in output
     assert output.count("interrupted, best epoch") == 2
     assert not (out / "seed-2").exists(), "a seed was begun after Ctrl-C"
-    found = seeds.load(out)
+    found = seeds_run.load(out)
     assert list(found.validation_accuracy) == [0, 1]
     for folder in found.folders.values():
         checkpoint.load(folder)

@@ -19,7 +19,7 @@ from fastzoo.data import Dataset, Split
 from fastzoo.errors import MissingExtraError, TrainingError
 from fastzoo.nn import model_size
 from fastzoo.records import ClassMetrics, Metrics
-from fastzoo.train import Recipe, Run, Settings, evaluate, fit, fit_recipe, report, seeds
+from fastzoo.train import Recipe, Run, Settings, evaluate, fit, fit_recipe, report, seeds_run
 from fastzoo.train.checkpoint import this_environment
 from fastzoo.train.recipe import read
 from fastzoo.train.sparsity import Sparsity
@@ -223,7 +223,7 @@ def test_seeds_are_summed_up(dataset: Dataset, tmp_path: Path) -> None:
     for seed in (0, 1):
         assert (folder / f"seed-{seed}" / "report.md").exists()
         assert read(folder / "recipe.toml") == TWO
-    assert seeds.load(folder).chosen in (0, 1)
+    assert seeds_run.load(folder).chosen in (0, 1)
 
 
 def test_without_a_test_split_there_is_nothing_to_measure(dataset: Dataset, tmp_path: Path) -> None:

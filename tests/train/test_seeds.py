@@ -15,7 +15,7 @@ from fastzoo.data import Dataset
 from fastzoo.errors import TrainingError
 from fastzoo.nn import CELLS, SequenceClassifier, model_size
 from fastzoo.records import Metrics
-from fastzoo.train import ModelConfig, Recipe, Run, Settings, checkpoint, evaluate, fit, fit_recipe, seeds
+from fastzoo.train import ModelConfig, Recipe, Run, Settings, checkpoint, evaluate, fit, fit_recipe, seeds, seeds_run
 from fastzoo.train.qat import round_weight
 
 from .task import MODEL, Event, same, weights
@@ -49,17 +49,17 @@ def test_the_seed_that_is_best_on_validation_is_chosen(finished: tuple[Path, dic
     folder, runs = finished
     accuracy = {seed: run.validation.accuracy for seed, run in runs.items() if run.validation}
     assert len(set(accuracy.values())) == 2, "equal seeds would prove nothing"
-    run = seeds.load(folder)
+    run = seeds_run.load(folder)
     assert run.validation_accuracy == accuracy
     assert accuracy[run.chosen] == max(accuracy.values())
     assert run.chosen_folder == folder / f"seed-{run.chosen}"
-    assert seeds.is_run(folder)
+    assert seeds_run.is_run(folder)
 
 
 def test_one_seed_is_a_plain_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
     assert fit_recipe(ONE, dataset, tmp_path, progress=False) == tmp_path
     assert checkpoint.load(tmp_path).training["settings"]["seed"] == 3
-    assert not seeds.is_run(tmp_path)
+    assert not seeds_run.is_run(tmp_path)
 
 
 @pytest.mark.parametrize("stack", [{}, {"num_layers": 2, "bidirectional": True, "dropout": 0.2}], ids=["one", "stack"])
@@ -90,7 +90,7 @@ def cross_entropy_on(net: SequenceClassifier, run: Run) -> float:
 def test_a_new_run_hides_the_old_one(dataset: Dataset, tmp_path: Path) -> None:
     fit_recipe(TWO, dataset, tmp_path, progress=False)
     fit_recipe(replace(ONE, settings=replace(SETTINGS, epochs=1)), dataset, tmp_path, progress=False)
-    assert not seeds.is_run(tmp_path)
+    assert not seeds_run.is_run(tmp_path)
     assert checkpoint.load(tmp_path).training["settings"]["epochs"] == 1
 
 
@@ -110,7 +110,7 @@ def test_ctrl_c_ends_all_seeds_and_leaves_a_run(dataset: Dataset, tmp_path: Path
         report=lambda seed, run: reported.update({seed: run.interrupted}),
     )
     assert reported == {3: False, 4: True}
-    run = seeds.load(tmp_path)
+    run = seeds_run.load(tmp_path)
     assert list(run.folders) == [3, 4]
     for folder in run.folders.values():
         checkpoint.load(folder)
@@ -119,7 +119,7 @@ def test_ctrl_c_ends_all_seeds_and_leaves_a_run(dataset: Dataset, tmp_path: Path
 def test_ctrl_c_in_the_first_seed_leaves_a_run(dataset: Dataset, tmp_path: Path) -> None:
     at_once = replace(SETTINGS, augmentation=Event(at=1, what=interrupt))
     fit_recipe(Recipe("made-up-motion", MODEL, at_once, seeds=2), dataset, tmp_path, progress=False)
-    run = seeds.load(tmp_path)
+    run = seeds_run.load(tmp_path)
     assert (run.chosen, list(run.folders)) == (3, [3])
     checkpoint.load(run.chosen_folder)
 
@@ -128,8 +128,8 @@ def test_a_seed_that_fails_spares_the_others(dataset: Dataset, tmp_path: Path) -
     second_fails = replace(SETTINGS, augmentation=Event(at=13, what=lambda x: x * float("nan")))
     with pytest.raises(TrainingError, match="the loss became nan"):
         fit_recipe(Recipe("made-up-motion", MODEL, second_fails, seeds=2), dataset, tmp_path, progress=False)
-    assert seeds.load(tmp_path).chosen == 3
-    checkpoint.load(seeds.load(tmp_path).chosen_folder)
+    assert seeds_run.load(tmp_path).chosen == 3
+    checkpoint.load(seeds_run.load(tmp_path).chosen_folder)
 
 
 @pytest.mark.parametrize("quantization_aware", [False, True])
@@ -173,13 +173,13 @@ def test_the_test_split_meets_the_network_that_is_exported(
     ],
 )
 def test_a_damaged_run_is_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / seeds.NAME).write_text(text)
+    (tmp_path / seeds_run.NAME).write_text(text)
     with pytest.raises(TrainingError, match=r"seeds\.json is damaged"):
-        seeds.load(tmp_path)
+        seeds_run.load(tmp_path)
 
 
 def test_a_run_survives_json(finished: tuple[Path, dict[int, Run]]) -> None:
-    record = json.loads((finished[0] / seeds.NAME).read_text())
+    record = json.loads((finished[0] / seeds_run.NAME).read_text())
     assert record["chosen"] in (3, 4)
     assert set(record["validation_accuracy"]) == {"3", "4"}
 
