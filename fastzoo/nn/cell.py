@@ -11,7 +11,7 @@ cell share their left factor, as in EdgeML.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -163,14 +163,19 @@ class Cell(nn.Module, Generic[State]):
 
     def _loop(self, projected: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Step by step, differentiated by autograd, from the projections of all steps [T, N, ..]."""
+        step, inputs = self._stepping(projected)
         states = []
-        for t, of_step in enumerate(projected.unbind()):
-            following = self.step(of_step, state)
+        for t, of_step in enumerate(inputs):
+            following = step(of_step, state)
             if lengths is not None:
                 following = _where((t < lengths).unsqueeze(1), following, state)
             state = following
             states.append(state if isinstance(state, Tensor) else state[0])
         return torch.stack(states), state
+
+    def _stepping(self, projected: Tensor) -> tuple[Callable[[Any, State], State], Iterable[Any]]:
+        """A step, and what it takes of each row of [T, ...]: where the steps share work, that is done here, once."""
+        return self.step, projected.unbind()
 
     def config(self) -> dict[str, Any]:
         """The arguments that fix shape and equation (not the start values), and the cell's name; JSON-able.

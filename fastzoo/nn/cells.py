@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -283,12 +283,25 @@ class GRUCell(_GatedCell):
 
     def step(self, projected: Tensor, h: Tensor) -> Tensor:
         """The equation above."""
+        step, (of_step,) = self._stepping(projected.unsqueeze(0))
+        return step(of_step, h)
+
+    def _stepping(
+        self, projected: Tensor
+    ) -> tuple[Callable[[tuple[Tensor, Tensor], Tensor], Tensor], Iterable[tuple[Tensor, Tensor]]]:
+        """The equation above; U is split once, whose gradient would else be put together in every step."""
+        sizes = [2 * self.hidden_size, self.hidden_size]
         *first, last = self.u
-        u_gates, u_update = last.split([2 * self.hidden_size, self.hidden_size], dim=1)
-        x_gates, x_update = projected.split([2 * self.hidden_size, self.hidden_size], dim=-1)
-        r, z = self._gate(x_gates + product(h, (*first, u_gates))).chunk(2, dim=-1)
-        c = self._update(x_update + product(r * h, (*first, u_update)))
-        return z * h + (1 - z) * c
+        u_gates, u_update = ((*first, part) for part in last.split(sizes, dim=1))
+
+        def step(of_step: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+            x_gates, x_update = of_step
+            r, z = self._gate(x_gates + product(h, u_gates)).chunk(2, dim=-1)
+            c = self._update(x_update + product(r * h, u_update))
+            return z * h + (1 - z) * c
+
+        x_gates, x_update = projected.split(sizes, dim=-1)
+        return step, zip(x_gates.unbind(), x_update.unbind(), strict=True)
 
 
 class LSTMCell(_GatedCell):
