@@ -77,6 +77,8 @@ class Cell(nn.Module, Generic[State]):
     def _scalar(self, name: str, fixed: float | None, start: float) -> None:
         """A number in (0, 1): trained as the logit that starts at ``start``, or fixed."""
         if fixed is None:
+            if not is_number(start):
+                raise ValueError(f"{name}_init must be a number, not {start!r}")
             self._parameter(f"{name}_logit")
         elif is_number(fixed, 0, 1):
             self.register_buffer(f"fixed_{name}", torch.tensor(float(fixed), **self._place), persistent=False)

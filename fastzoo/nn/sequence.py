@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from fastzoo.nn.cells import FastGRNNCell, FastRNNCell, GRUCell, LSTMCell, UGRNN
 
 State = Any  # a tensor [num_layers * directions, N, H], or for the LSTM a pair of them
 Rank = int | Sequence[int | None] | None
+Value = TypeVar("Value")
 
 
 class Recurrent(nn.Module):
@@ -40,6 +41,7 @@ class Recurrent(nn.Module):
     """
 
     cell_type: ClassVar[type[Cell[Any]]]
+    of_layers: ClassVar[tuple[str, ...]] = ()  # arguments of the cell that may be a sequence with one for each layer
     cells: nn.ModuleList
 
     input_size: int
@@ -73,10 +75,17 @@ class Recurrent(nn.Module):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.dropout, self.bidirectional = batch_first, float(dropout), bidirectional
         self.directions = 2 if bidirectional else 1
-        ranks = zip(_of_layers("w_rank", w_rank, num_layers), _of_layers("u_rank", u_rank, num_layers), strict=True)
+        given = {name: arguments.pop(name) for name in self.of_layers if name in arguments}
+        given |= {"w_rank": w_rank, "u_rank": u_rank}
+        of_layers = {name: _of_layers(name, value, num_layers) for name, value in given.items()}
         self.cells = nn.ModuleList(
-            self.cell_type(self.output_size if layer else input_size, hidden_size, *of_layer, **arguments)
-            for layer, of_layer in enumerate(ranks)
+            self.cell_type(
+                self.output_size if layer else input_size,
+                hidden_size,
+                **{name: values[layer] for name, values in of_layers.items()},
+                **arguments,
+            )
+            for layer in range(num_layers)
             for _ in range(self.directions)
         )
 
@@ -190,9 +199,14 @@ class Recurrent(nn.Module):
 
 
 class FastRNN(Recurrent):
-    """:class:`FastRNNCell` over sequences, with a backward pass written by hand; see :class:`Recurrent`."""
+    """:class:`FastRNNCell` over sequences, with a backward pass written by hand; see :class:`Recurrent`.
+
+    ``alpha_init`` and ``beta_init`` may be sequences with one number for each layer: without gates a layer has one
+    speed, and a fast one below a slow one follows two.
+    """
 
     cell_type = FastRNNCell
+    of_layers = ("alpha_init", "beta_init")
 
 
 class FastGRNN(Recurrent):
@@ -239,13 +253,14 @@ def _packed_like(x: PackedSequence, states: Tensor, lengths: Tensor) -> PackedSe
     return PackedSequence(data, x.batch_sizes, x.sorted_indices, x.unsorted_indices)
 
 
-def _of_layers(name: str, rank: Rank, num_layers: int) -> list[int | None]:
-    """A rank for each layer; whether a layer allows it is the cell's to say."""
-    if not isinstance(rank, list | tuple):
-        return [rank] * num_layers  # type: ignore[list-item]  # the cell complains of what is no rank
-    if len(rank) != num_layers:
-        raise ValueError(f"{name} must be one rank, or one for each of the {num_layers} layers, not {rank!r}")
-    return list(rank)
+def _of_layers(name: str, value: Value | Sequence[Value], num_layers: int) -> list[Value]:
+    """A value for each layer; whether a layer allows it is the cell's to say."""
+    if not isinstance(value, list | tuple):
+        return [value] * num_layers  # type: ignore[list-item]  # the cell complains of what is none
+    if len(value) != num_layers:
+        what = "rank" if name.endswith("_rank") else "number"
+        raise ValueError(f"{name} must be one {what}, or one for each of the {num_layers} layers, not {value!r}")
+    return list(value)
 
 
 def _checked_lengths(lengths: Tensor, steps: int, batch: int) -> Tensor:

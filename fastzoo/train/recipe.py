@@ -83,6 +83,8 @@ class ModelConfig:
     update_nonlinearity: str = "tanh"
     alpha: float | None = None
     beta: float | None = None
+    alpha_init: float | Sequence[float] = -3.0
+    beta_init: float | Sequence[float] = 3.0
     zeta: float | None = None
     nu: float | None = 0.0
     gate_bias: float | Sequence[float] = 1.0

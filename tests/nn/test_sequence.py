@@ -453,6 +453,19 @@ def test_ranks_may_differ_between_layers(kind: str) -> None:
     assert rnn(torch.zeros(T, N, D))[0].shape == (T, N, 2 * H)
 
 
+def test_fastrnns_layers_may_start_at_speeds_of_their_own() -> None:
+    rnn = FastRNN(D, H, num_layers=2, bidirectional=True, alpha_init=(1.0, -2.0), beta_init=[0.0, 3.0])
+    for _ in range(2):  # built, and drawn again
+        starts = [tuple(cell.state_dict()[f"{name}_logit"].item() for name in ("alpha", "beta")) for cell in rnn.cells]
+        assert starts == [(1.0, 0.0), (1.0, 0.0), (-2.0, 3.0), (-2.0, 3.0)]
+        for cell in rnn.cells:
+            cell.reset_parameters()  # type: ignore[operator]
+    with pytest.raises(ValueError, match=r"beta_init must be one number, or one for each of the 2 layers, not \[3\]"):
+        FastRNN(D, H, num_layers=2, beta_init=[3])
+    with pytest.raises(ValueError, match="alpha_init must be a number, not None"):
+        FastRNN(D, H, num_layers=2, alpha_init=[None, 1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
