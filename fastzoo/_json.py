@@ -13,6 +13,7 @@ from typing import Any
 
 _WIDTH = 100  # columns within which a list or an object stays on one line
 _DEEPEST = 32  # levels below a free field; deeper ones only come from a hostile file
+_WHITE = str.maketrans("\n\t", "  ")  # as good as printable
 _LARGEST = 2**53  # beyond it JSON readers in other languages round
 _KINDS = {
     str: "text",
@@ -119,7 +120,7 @@ def _free_faults(value: object, path: str, depth: int = 0) -> Iterator[str]:
 
 def _text_faults(text: str, path: str) -> Iterator[str]:
     # A terminal would obey control characters, and lone surrogates cannot be printed at all.
-    if not all(character.isprintable() or character in "\n\t" for character in text):
+    if not text.isprintable() and not text.translate(_WHITE).isprintable():
         yield f"{path} holds characters that cannot be printed"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ class Registry:
     Args:
         path: its file; of one on a server, the copy of it.
         root: the folder here that the bundles' paths are relative to; of one on a server, that of the copy.
-        models: entries by name.
+        models: entries by name; all are checked, or those that :func:`read` was asked for.
         others: what else the file says, kept when it is written again.
         remote: the server's folder that the bundles' paths are relative to.
     """
@@ -58,20 +58,25 @@ class Registry:
         return self.root / entry["bundle"] if self.remote is None else cache.bundle_folder(entry["bundle_sha256"])
 
 
-def builtin() -> Registry:
-    """The registry of the models that come with fastzoo.
+def builtin(checked: Collection[str] | None = None) -> Registry:
+    """The registry of the models that come with fastzoo; ``checked`` as in :func:`read`.
 
     Raises:
         RegistryError: the installation lacks it, or it is damaged.
     """
     for path in (PACKAGE / FILE, PACKAGE.parent / FILE):  # in a wheel; in a checkout
         if path.is_file():
-            return read(path, PACKAGE)
+            return read(path, PACKAGE, checked)
     raise RegistryError(f"this installation of fastzoo lacks {FILE}; install it again (pip install --force-reinstall)")
 
 
-def read(path: Path, root: Path | None = None) -> Registry:
+def read(path: Path, root: Path | None = None, checked: Collection[str] | None = None) -> Registry:
     """Read and validate a registry file; one that does not exist yet is empty.
+
+    Args:
+        path: the file.
+        root: the folder that the bundles' paths are relative to; default its own.
+        checked: of the models with these names alone the entries are checked: it takes milliseconds each.
 
     Raises:
         RegistryError: it is damaged, of a newer schema, or its paths lead out of ``root`` (default: its folder).
@@ -82,7 +87,7 @@ def read(path: Path, root: Path | None = None) -> Registry:
         text = path.read_bytes() if path.exists() else render({})
     except OSError as error:
         raise RegistryError(f"cannot read {path}: {error.strerror}") from error
-    models, others = _parse(text, str(path), "repair it, or delete it and register its models again")
+    models, others = _parse(text, str(path), "repair it, or delete it and register its models again", checked)
     return Registry(path, root or path.parent, models, others)
 
 
@@ -106,7 +111,9 @@ def read_place(place: str | os.PathLike[str], update: bool = False) -> Registry:
     return Registry(path, path.parent, models, others, remote)
 
 
-def _parse(text: bytes, what: str, remedy: str) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def _parse(
+    text: bytes, what: str, remedy: str, checked: Collection[str] | None = None
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The models, and everything else that the file says."""
     try:
         document = _json.parse(text)
@@ -122,7 +129,8 @@ def _parse(text: bytes, what: str, remedy: str) -> tuple[dict[str, dict[str, Any
         raise RegistryError(
             f"{what} has schema {schema!r}, this fastzoo reads {SCHEMA}: update fastzoo (pip install -U fastzoo)"
         )
-    faults = [fault for name, entry in models.items() for fault in entry_faults(name, entry)]
+    of_interest = models if checked is None else models.keys() & checked
+    faults = [fault for name in of_interest for fault in entry_faults(name, models[name])]
     faults += _json.faults(document.get("boards", {}), Mapping[str, Mapping[str, Any]], "boards")
     if faults:
         raise RegistryError(f"{what} is faulty: {_json.listing(faults)}; {remedy}")

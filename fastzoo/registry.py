@@ -171,7 +171,7 @@ def _find(name: str) -> tuple[Registry, dict[str, Any]]:
         UnknownModelError: no model has this name.
         RegistryError: the registry that comes with fastzoo is missing or damaged.
     """
-    shipped, registries = builtin(), _Registries()
+    shipped, registries = builtin([name]), _Registries()
     if name in shipped.models:
         for registry in registries.read(servers=False):
             if name in registry.models and _replaces(registry, registry.models[name]):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 import fastzoo
 from fastzoo import _files, _registry_file, bundle, registry
+from fastzoo.entry import entry_faults
 from fastzoo.errors import BundleError, RegistryError, UnknownModelError
 
 from . import toy
@@ -257,6 +259,30 @@ def test_a_damaged_registry_hides_no_other_model(
     assert caplog.records[0].getMessage().startswith(f"a registry is passed over: {damaged / registry.FILE} is damaged")
     with pytest.raises(UnknownModelError, match=rf"Not all registries could be read: {damaged}.* is damaged"):
         fastzoo.load("other-int8")
+
+
+def test_of_what_comes_with_fastzoo_only_the_model_that_is_loaded_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+
+    def noted(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+        checked.append(name)
+        return entry_faults(name, entry)
+
+    monkeypatch.setattr(_registry_file, "entry_faults", noted)
+    fastzoo.load("fastgrnn-har-int8")
+    assert set(checked) == {"fastgrnn-har-int8"}
+
+
+def test_a_faulty_entry_of_what_comes_with_fastzoo_is_named(shipped: Path) -> None:
+    path = shipped.parent / registry.FILE
+    content = json.loads(path.read_bytes())
+    content["models"]["gru-toy-int8"]["bundle"] = "../elsewhere"
+    path.write_text(json.dumps(content))
+    assert fastzoo.load("gru-toy-fp32").path.is_relative_to(shipped)
+    with pytest.raises(RegistryError, match="must be a folder below the registry"):
+        fastzoo.load("gru-toy-int8")
+    with pytest.raises(RegistryError, match="must be a folder below the registry"):
+        fastzoo.list_models()
 
 
 def test_what_else_a_registry_says_is_kept_when_it_is_written_again(
