@@ -74,6 +74,9 @@ RECIPE = {
         int, "Mask so many runs of neighbouring bands (SpecAugment).", _AUGMENTATION
     ),
     "train.augmentation.frequency_mask_width": Option(int, "The largest, in bands (default: 4).", _AUGMENTATION),
+    "train.augmentation.frequency_warp": Option(
+        float, "Stretch bands by exp N(0, FREQUENCY_WARP), as another throat does (VTLP).", _AUGMENTATION
+    ),
     "train.augmentation.only": Option(
         list[str],
         "Scale, noise, drop, masks for these alone: acc_*; repeatable.",

@@ -95,7 +95,10 @@ class Augmentation:
         frequency_masks: how many runs of neighbouring channels are masked in every sensor of several channels, such as
             the bands of a spectrogram.
         frequency_mask_width: the largest width, in channels.
-        only: patterns of the channels, or sensors, that are turned, scaled, noisy, dropped and masked:
+        frequency_warp: standard deviation, 0 to 1, of the logarithm of a factor, one per window, by which the channels
+            of every sensor of several are stretched from its lowest, as a shorter or longer vocal tract does to a
+            spectrogram (VTLP, Jaitly and Hinton 2013); between channels lies a straight line.
+        only: patterns of the channels, or sensors, that are turned, stretched, scaled, noisy, dropped and masked:
             ``("mel_*", "gyro")``; () = all. Where sensors on several limbs sit askew each in its own way, give one
             augmentation for each. A shift or warp is one of the whole window.
 
@@ -113,6 +116,7 @@ class Augmentation:
     time_mask_width: float = 0.1
     frequency_masks: int = 0
     frequency_mask_width: int = 4
+    frequency_warp: float = 0.0
     only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -134,6 +138,7 @@ class Augmentation:
                     f"a whole number from 0 to {MOST_MASKS}",
                 ),
                 ("frequency_mask_width", is_whole(self.frequency_mask_width, 0), "a whole number of channels"),
+                ("frequency_warp", is_number(self.frequency_warp, 0, 1), "a number from 0 to 1"),
                 ("only", listed, 'a list of patterns such as ["acc_*"]'),
             )
             if not good
@@ -171,6 +176,11 @@ class Augmentation:
             x = _played(x, random_warps(len(x), x.shape[1], self.time_warp, generator))
         if self.time_shift:
             x = _shifted(x, round(self.time_shift * x.shape[1]), generator)
+        if self.frequency_warp:
+            factor = (self.frequency_warp * torch.randn(len(x), 1, generator=generator, dtype=torch.float64)).exp()
+            for bands in channels.sensors.values():
+                if len(bands) > 1 and (fitting is None or all(fitting[band] for band in bands)):
+                    x = _stretched(x, bands, factor)
         if self.scale:
             factor = 1 + self.scale * torch.randn(len(x), 1, 1, generator=generator)
             x = x * (factor if fitting is None else torch.where(fitting, factor, 1.0))
@@ -243,6 +253,16 @@ def _played(x: Tensor, when: Tensor) -> Tensor:
     before = when.long().clamp_(max=x.shape[1] - 2)
     share = (when - before).to(x.dtype)[..., None]
     return torch.lerp(_taken(x, before), _taken(x, before + 1), share)
+
+
+def _stretched(x: Tensor, bands: Sequence[int], factor: Tensor) -> Tensor:
+    """``x [N, T, D]`` whose ``bands``, lowest first, are read at their number times ``factor [N, 1]``."""
+    number = torch.arange(len(bands))
+    where = (number * factor).clamp_(max=len(bands) - 1)  # [N, bands]
+    shares = (1 - (where[..., None] - number).abs()).clamp_(min=0).to(x.dtype)  # [N, bands, bands it is read from]
+    x = x.clone()
+    x[..., list(bands)] = x[..., list(bands)] @ shares.mT
+    return x
 
 
 def _shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:

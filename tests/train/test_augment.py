@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -128,7 +129,8 @@ def test_noise_is_a_share_of_each_channels_deviation() -> None:
         Augmentation(drop=0.5),
         Augmentation(time_masks=1, time_mask_width=0.5),
         Augmentation(frequency_masks=1, frequency_mask_width=2),
-        Augmentation(1, 1, 1, 0.5, 0.5, 0.5, 2, 0.5, 2, 2, ("acc", "gyro_x*")),
+        Augmentation(frequency_warp=0.2),
+        Augmentation(1, 1, 1, 0.5, 0.5, 0.5, 2, 0.5, 2, 2, 0.5, ("acc", "gyro_x*")),
     ],
 )
 def test_augmentation_is_seeded_and_leaves_its_input_alone(augmentation: Augmentation) -> None:
@@ -300,6 +302,38 @@ def test_frequency_masks_stay_inside_one_spectrogram() -> None:
         assert set(lengths) == {0, 1, 2, 3}
 
 
+def test_a_frequency_warp_reads_the_bands_at_a_multiple_of_their_number() -> None:
+    names = ("light", *(f"left_{i}" for i in (0, 1, 10, 2)), *(f"right {i} [dB]" for i in range(8)))
+    left, right = [1, 2, 4, 3], list(range(5, 13))  # neighbours by number, not by place
+    ramp = torch.zeros(N, T, 13)
+    ramp[..., left], ramp[..., right] = torch.arange(4.0), torch.arange(8.0)
+    warp = Augmentation(frequency_warp=0.2)
+    factor = augmented(ramp, warp, names=names)[:, 0, 2].double()  # one for both spectrograms
+    assert len(factor.unique()) == N
+    x = windows(13)
+    warped = augmented(x, warp, names=names)
+    assert torch.equal(warped[..., 0], x[..., 0]), "a channel alone is no spectrogram"
+    for bands in (left, right):
+        number = np.arange(len(bands))
+        for row, before, of_window in zip(
+            warped[..., bands].numpy(), x[..., bands].numpy(), factor.numpy(), strict=True
+        ):
+            expected = [np.interp(number * of_window, number, step) for step in before]
+            np.testing.assert_allclose(row, expected, rtol=0, atol=1e-5)
+
+
+def test_frequency_warps_are_as_strong_as_asked_for_and_only_where() -> None:
+    ramp = torch.arange(8.0).expand(20_000, 1, 8)
+    names = tuple(f"mel_{i}" for i in range(8))
+    factor = augmented(ramp, Augmentation(frequency_warp=0.1), names=names)[:, 0, 1].log()
+    assert factor.mean().item() == pytest.approx(0, abs=0.005)
+    assert factor.std().item() == pytest.approx(0.1, rel=0.03)
+    names = (*(f"mel_{i}" for i in range(4)), *(f"mfcc_{i}" for i in range(4)))
+    x = windows(8)
+    changed = (augmented(x, Augmentation(frequency_warp=0.3, only=("mel",)), names=names) != x).any(dim=0).any(dim=0)
+    assert changed.tolist() == [False, *[True] * 3, *[False] * 4]
+
+
 @given(st.integers(1, 30), st.integers(0, 4), st.integers(0, 40), st.integers(0, 2**32 - 1))
 def test_masks_are_bounded(size: int, count: int, widest: int, seed: int) -> None:
     masks = random_masks(5, size, count, widest, seeded(seed))
@@ -406,10 +440,12 @@ augmentations = st.builds(
     time_mask_width=st.floats(0, 1),
     frequency_masks=st.integers(0, 3),
     frequency_mask_width=st.integers(0, 9),
+    frequency_warp=st.floats(0, 1),
     only=st.sampled_from([(), ("*",), ("acc",), ("acc_x [g]",)]),
 )
 
 
+@settings(deadline=None)
 @given(
     augmentation=augmentations,
     n=st.integers(1, 4),
@@ -523,7 +559,7 @@ NUMBERS = (-0.1, math.nan, math.inf, "0.1", True, None)
     [
         *((name, NUMBERS, "a number of at least 0") for name in ("rotate", "scale", "noise")),
         *((name, (*NUMBERS, 1.01), "a share of the window") for name in ("time_shift", "time_mask_width")),
-        ("time_warp", (*NUMBERS, 1.01), "a number from 0 to 1"),
+        *((name, (*NUMBERS, 1.01), "a number from 0 to 1") for name in ("time_warp", "frequency_warp")),
         ("drop", (*NUMBERS, 1.01), "a probability"),
         *((name, (*NUMBERS, 1.0, 101), "a whole number from 0 to 100") for name in ("time_masks", "frequency_masks")),
         ("frequency_mask_width", (*NUMBERS, 2.0, -1), "a whole number of channels"),
