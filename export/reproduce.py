@@ -360,4 +360,6 @@ def agree(recorded: object, given: object) -> bool:
     """Whether settings are the same; such as came later than the record do not count."""
     if isinstance(recorded, Mapping) and isinstance(given, Mapping):
         return all(key in given and agree(recorded[key], given[key]) for key in recorded)
+    if isinstance(recorded, list) and isinstance(given, list):
+        return len(recorded) == len(given) and all(map(agree, recorded, given))
     return recorded == given

@@ -217,3 +217,18 @@ def test_the_spread_is_wider_the_fewer_seeds_there_are() -> None:
     assert five is not None
     assert two[0] < five[0] < 0.9
     assert 0.91 < five[1] < two[1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "same"),
+    [
+        ({"noise": 0.1}, {"noise": 0.1, "newer": 0.0}, True),
+        ([{"noise": 0.1}, {"drop": 0.2}], [{"noise": 0.1, "newer": 0.0}, {"drop": 0.2, "newer": 0.0}], True),
+        ([{"noise": 0.1}], [{"noise": 0.2}], False),
+        ([{"noise": 0.1}], [{"noise": 0.1}, {"drop": 0.2}], False),
+        ([{"noise": 0.1}], {"noise": 0.1}, False),
+        ({"older": 1}, {}, False),
+    ],
+)
+def test_settings_that_came_later_than_a_record_do_not_count(recorded: object, given: object, same: bool) -> None:
+    assert reproduce.agree(recorded, given) is same
