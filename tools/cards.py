@@ -175,8 +175,7 @@ def _loading(content: Bundle) -> Iterator[str]:
     yield f'model = fastzoo.load("{name}")'
     yield f"window = np.zeros(({shape}), np.float32)  # steps, channels; as the sensor gives them"
     yield "model.predict(window), model.predict_proba(window)"
-    if any("step" in precision.layouts for precision in content.precisions.values()):
-        yield "stream = model.stream()  # for signals that do not end: stream.push(chunk)"
+    yield "stream = model.stream()  # for signals that do not end: stream.push(chunk)"
     yield "```"
     others = [f"`{content.model_name(p)}`" for p in content.precisions if content.model_name(p) != name]
     if others:

@@ -44,7 +44,8 @@ class Scene:
 
     def variant_of(self, rows: Iterable[Row]) -> str:
         """The data of some of ours in a few words."""
-        return " and ".join(sorted({short(row.variant) for row in rows if row.variant})) or self.dataset
+        first, *others = sorted({short(row.variant) for row in rows if row.variant}) or [self.dataset]
+        return " and ".join([first, *others]).replace(f" and {first} in steps", ", some in steps")
 
     @property
     def floor(self) -> float:

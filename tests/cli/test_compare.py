@@ -187,6 +187,15 @@ def test_the_caption_says_whose_data_the_points_are_from() -> None:
     assert "published: UCI HAR windows" in labels
 
 
+def test_what_reads_several_samples_in_a_step_is_said_in_few_words() -> None:
+    speech, bricks = "speech as log-mel maps: 40 bands", "speech as log-mel maps in steps of 2: 40 bands"
+    both = scene([row("a", 3000, 0.98, variant=bricks), row("b", 4000, 0.97, variant=speech)])
+    assert both.variant == "speech as log-mel maps, some in steps of 2"
+    assert scene([row("a", 3000, 0.98, variant=bricks)]).variant == "speech as log-mel maps in steps of 2"
+    other = scene([row("a", 3000, 0.98, variant=bricks), row("b", 4000, 0.97, variant="other speech")])
+    assert other.variant == "other speech and speech as log-mel maps in steps of 2"
+
+
 def test_each_entry_of_the_legend_names_its_own_data_and_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
