@@ -289,7 +289,7 @@ def test_faults_of_all_bundles_are_told_at_once(
     damaged = tmp_path / "damaged"
     shutil.copytree(SHIPPED, damaged)
     (damaged / "fp32-fused.onnx").write_bytes(b"")
-    others = [SHIPPED.with_name("fastrnn-har-1k"), SHIPPED.with_name("fastgrnn-mnist-rows")]
+    others = [SHIPPED.with_name("fastrnn-har-1k"), SHIPPED.with_name("fastrnn-mnist-rows")]
     monkeypatch.setattr(platforms, "LARGEST_DIFFERENCE", -1.0)
     out = tmp_path / "platforms.json"
     assert platforms.main(["check", str(damaged), *map(str, others), "--on", "native", "--out", str(out)]) == 1
@@ -297,7 +297,7 @@ def test_faults_of_all_bundles_are_told_at_once(
     assert "fp32-fused.onnx" in errors
     assert errors.count("native: done") == 1  # one start for all
     measured = json.loads(out.read_text())["bundles"]
-    assert measured.keys() == {"fastrnn-har-1k", "fastgrnn-mnist-rows"}
+    assert measured.keys() == {"fastrnn-har-1k", "fastrnn-mnist-rows"}
     faults = [fault for files in measured.values() for file in files.values() for fault in file["faults"].values()]
     assert all(fault.startswith("logits differ by more than -") for fault in faults)
     assert len(faults) == sum(map(len, measured.values()))
