@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -445,7 +445,6 @@ augmentations = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     augmentation=augmentations,
     n=st.integers(1, 4),
