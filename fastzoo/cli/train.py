@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastzoo._values import is_whole
 from fastzoo.cli import _console, _cut
 from fastzoo.cli._options import Option, Options, taking
 
@@ -96,7 +97,10 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is already there.")] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the run in --out; its recipe is there. Ends with the same bits."),
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out, whose recipe is there, or add --seeds. Ends with the same bits.",
+        ),
     ] = False,
     change: Annotated[
         list[str] | None,
@@ -208,16 +212,25 @@ def _recipe(path: Path | None, changes: dict[str, Any]) -> Recipe:
 
 
 def _recipe_of(out: Path | None, recipe: Path | None, changes: dict[str, Any]) -> Path:
-    """The recipe in the folder of a run that shall go on."""
+    """The recipe in the folder of a run that shall go on, at most with more seeds."""
     from fastzoo.errors import TrainingError
+    from fastzoo.train import recipe as recipes
     from fastzoo.train.seeds import RECIPE
 
     if out is None:
         raise TrainingError("which run shall go on? Give its folder: --resume --out runs/...")
-    if recipe is not None or changes:
-        raise TrainingError(f"a run goes on as it began: with --resume leave out {recipe or ', '.join(changes)}")
+    others = [key for key in changes if key != "seeds"]
+    if recipe is not None or others:
+        raise TrainingError(f"a run goes on as it began: with --resume leave out {recipe or ', '.join(others)}")
     if not (out / RECIPE).exists():
         raise TrainingError(f"no run to go on with in {out}: there is no {RECIPE}")
+    if changes:
+        begun, wanted = recipes.read(out / RECIPE), changes["seeds"]
+        if begun.seeds == 1 or not is_whole(wanted, begun.seeds):
+            raise TrainingError(
+                f"the run in {out} has {begun.seeds} seed(s), and cannot go on with {wanted}: a run of several can go "
+                "on with more; any other is trained anew, into another folder"
+            )
     return out / RECIPE
 
 

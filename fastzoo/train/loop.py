@@ -234,6 +234,16 @@ def _identity(run: Run) -> dict[str, Any]:
     return same | ({"teachers": run.teachers.sha256} if run.teachers else {})
 
 
+def _chosen(settings: Any, default: Any) -> Any:
+    """What is not at its default: a run that began before a setting existed has that default."""
+    if isinstance(settings, list) and isinstance(default, dict):  # several augmentations
+        return [_chosen(each, default) for each in settings]
+    if not (isinstance(settings, dict) and isinstance(default, dict)):
+        return settings
+    chosen = {name: _chosen(value, default.get(name)) for name, value in settings.items() if value != default.get(name)}
+    return {name: value for name, value in chosen.items() if value != {}}
+
+
 def _has_checkpoint(folder: Path) -> bool:
     try:
         checkpoint.load(folder)
@@ -250,6 +260,8 @@ def _go_on(run: Run, trainer: Trainer) -> dict[str, Tensor] | None:
         return None
     tensors, record = found
     mine = json.loads(json.dumps(_identity(run)))  # as JSON gives it back: tuples are lists
+    for identity in (mine, record):
+        identity["settings"] = _chosen(identity["settings"], json.loads(json.dumps(asdict(Settings()))))
     if other := [what for what, value in mine.items() if record[what] != value]:
         raise TrainingError(
             f"the run in {run.folder} has other {' and '.join(other)} than this one: go on with the same, or train "

@@ -141,6 +141,24 @@ def test_resume_goes_on_with_what_is_there_and_nothing_else(tmp_path: Path) -> N
     assert "is not TOML" in message_of("train", "--resume", "--out", out)
 
 
+def test_a_run_of_several_seeds_goes_on_with_more(tmp_path: Path) -> None:
+    quick = [*QUICK, "--set", "train.epochs=1"]
+    good("train", *quick, "--seeds", "3", "--out", tmp_path / "whole" / "run")
+    out = tmp_path / "run"
+    good("train", *quick, "--seeds", "2", "--out", out)
+    before = content(out)
+    for wanted in ("1", "seeds=many"):
+        option = ["--set", wanted] if "=" in wanted else ["--seeds", wanted]
+        assert "has 2 seed(s), and cannot go on with" in message_of("train", "--resume", *option, "--out", out)
+    assert "leave out train.epochs" in message_of("train", "--resume", "--seeds", "3", "--epochs", "2", "--out", out)
+    assert content(out) == before
+    good("train", "--resume", "--seeds", "3", "--threads", "1", "--out", out)
+    assert content(out) == content(tmp_path / "whole" / "run")
+
+    good("train", *QUICK, "--out", tmp_path / "one")
+    assert "has 1 seed(s)" in message_of("train", "--resume", "--seeds", "3", "--out", tmp_path / "one")
+
+
 def test_a_recipe_that_was_edited_is_another_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
     good("train", *QUICK, "--out", out)

@@ -374,6 +374,36 @@ def test_another_run_is_refused(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == broken
 
 
+@pytest.mark.parametrize(
+    "augmentation",
+    [SHAKEN, Augmentation(), (SHAKEN, Augmentation(drop=0.3))],
+    ids=["one", "none", "several"],
+)
+def test_a_run_from_before_a_setting_existed_goes_on(
+    augmentation: Augmentation | tuple[Augmentation, ...], dataset: Dataset, tmp_path: Path
+) -> None:
+    settings = replace(BASE, augmentation=augmentation)
+    whole = fit(network(), dataset, settings, out=tmp_path / "whole", progress=False)
+    cut_short(network(), dataset, settings, tmp_path / "run", after=5)
+    found = resume.load(tmp_path / "run")
+    assert found is not None
+    tensors, record = found
+    recorded = record["settings"]
+    assert [recorded.pop(name) for name in ("at_rest", "distillation")] == [
+        0.0, {"teachers": [], "weight": 0.7, "temperature": 2.0}
+    ]  # fmt: skip
+    for part in recorded["augmentation"] if isinstance(augmentation, tuple) else [recorded["augmentation"]]:
+        assert part.pop("frequency_warp") == 0.0
+    resume.save(tmp_path / "run", 5, tensors, record)
+
+    unlike = replace(settings, at_rest=0.5)
+    with pytest.raises(TrainingError, match="has other settings than this one"):
+        go_on(network(), dataset, unlike, tmp_path / "run")
+    run = go_on(network(), dataset, settings, tmp_path / "run")
+    assert run.history == whole.history
+    assert same(weights(run.net), weights(whole.net))
+
+
 @pytest.mark.parametrize("largest", [0, 1000, 10_000], ids=["nothing fits", "no weights fit", "no state fits"])
 def test_a_full_disk_is_reported_and_the_run_goes_on_later(
     largest: int, whole: Run, dataset: Dataset, tmp_path: Path
