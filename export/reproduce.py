@@ -28,8 +28,9 @@ from fastzoo.export.shrink import shrunk
 from fastzoo.export.sound import sound_graph
 from fastzoo.export.source import Source, calibration_windows, of_bundle, with_data
 from fastzoo.nn import SequenceClassifier
-from fastzoo.train import Recipe, Run, checkpoint, fit_recipe
+from fastzoo.train import Recipe, Run, Settings, checkpoint, fit_recipe
 from fastzoo.train.checkpoint import this_environment
+from fastzoo.train.settings import chosen
 
 # Student's t: so many standard deviations hold 95 % of what is drawn from as little as these degrees of freedom.
 T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
@@ -346,20 +347,16 @@ def _environment_notes(published: Mapping[str, Any], here: Mapping[str, Any]) ->
 def _recipe_notes(content: Bundle, recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
     """Where the recipe, or the data, is not what the bundle says it was made of."""
     notes = []
-    recorded = dict((content.training or {}).get("settings", {}))
-    given = _json.plain(asdict(recipe.settings))
-    changed = [key for key in recorded if key in given and key != "seed" and not agree(recorded[key], given[key])]
-    if changed:
+    recorded = (content.training or {}).get("settings")
+    if recorded and (changed := changed_settings(recorded, recipe.settings)):
         notes.append(f"the recipe has another {', '.join(changed)} than the bundle records")
     if content.dataset is not None and content.dataset.sha256 not in (None, dataset.sha256):
         notes.append("the data are not those of the published run: their digests differ")
     return tuple(notes)
 
 
-def agree(recorded: object, given: object) -> bool:
-    """Whether settings are the same; such as came later than the record do not count."""
-    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        return all(key in given and agree(recorded[key], given[key]) for key in recorded)
-    if isinstance(recorded, list) and isinstance(given, list):
-        return len(recorded) == len(given) and all(map(agree, recorded, given))
-    return recorded == given
+def changed_settings(recorded: Mapping[str, Any], given: Settings) -> list[str]:
+    """The settings, but for the seed, that a bundle records otherwise; such as came later had their default then."""
+    now, default = (_json.plain(asdict(settings)) for settings in (given, Settings()))
+    then, now = chosen(dict(recorded), default), chosen(now, default)
+    return sorted(key for key in then.keys() | now.keys() if key != "seed" and then.get(key) != now.get(key))

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import safetensors.numpy
 
-from fastzoo import _json, bundle, data, entry, golden, metrics
+from fastzoo import bundle, data, entry, golden, metrics
 from fastzoo.bundle import Bundle, LayoutFile, Metrics
 from fastzoo.data import Dataset, Split
 from fastzoo.data.cross import Relation
@@ -254,9 +254,7 @@ def elsewhere(content: Bundle, folder: Path) -> Faults:
 def rebuilt(content: Bundle, folder: Path) -> Faults:
     """A recipe of its name comes with it, and says what the bundle says."""
     made = recipe.read(recipe.of_model(content.name))
-    settings = dict((content.training or {}).get("settings", {}))
-    given = _json.plain(dataclasses.asdict(made.settings))
-    if changed := [key for key in settings if key != "seed" and not reproduce.agree(settings[key], given.get(key))]:
+    if changed := reproduce.changed_settings((content.training or {}).get("settings", {}), made.settings):
         yield f"its recipe has another {', '.join(changed)}"
     said = {"name": content.name, "version": content.version, "summary": content.summary}
     if wrong := [key for key, value in said.items() if made.bundle.get(key, value) != value]:

@@ -26,7 +26,7 @@ from fastzoo.train.distillation import Teachers
 from fastzoo.train.log import Epoch
 from fastzoo.train.progress import progress_bars
 from fastzoo.train.qat import FakeQuantizer
-from fastzoo.train.settings import Settings
+from fastzoo.train.settings import Settings, chosen
 from fastzoo.train.sparsity import nonzeros
 from fastzoo.train.trainer import Trainer
 
@@ -234,16 +234,6 @@ def _identity(run: Run) -> dict[str, Any]:
     return same | ({"teachers": run.teachers.sha256} if run.teachers else {})
 
 
-def _chosen(settings: Any, default: Any) -> Any:
-    """What is not at its default: a run that began before a setting existed has that default."""
-    if isinstance(settings, list) and isinstance(default, dict):  # several augmentations
-        return [_chosen(each, default) for each in settings]
-    if not (isinstance(settings, dict) and isinstance(default, dict)):
-        return settings
-    chosen = {name: _chosen(value, default.get(name)) for name, value in settings.items() if value != default.get(name)}
-    return {name: value for name, value in chosen.items() if value != {}}
-
-
 def _has_checkpoint(folder: Path) -> bool:
     try:
         checkpoint.load(folder)
@@ -260,8 +250,9 @@ def _go_on(run: Run, trainer: Trainer) -> dict[str, Tensor] | None:
         return None
     tensors, record = found
     mine = json.loads(json.dumps(_identity(run)))  # as JSON gives it back: tuples are lists
+    default = json.loads(json.dumps(asdict(Settings())))
     for identity in (mine, record):
-        identity["settings"] = _chosen(identity["settings"], json.loads(json.dumps(asdict(Settings()))))
+        identity["settings"] = chosen(identity["settings"], default)
     if other := [what for what, value in mine.items() if record[what] != value]:
         raise TrainingError(
             f"the run in {run.folder} has other {' and '.join(other)} than this one: go on with the same, or train "

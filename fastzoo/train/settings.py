@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from fastzoo._values import is_number, is_whole
 from fastzoo.data import Dataset
@@ -128,3 +128,18 @@ class Settings:
     def augmentations(self) -> tuple[Augmentation, ...]:
         """The augmentations in their order."""
         return self.augmentation if isinstance(self.augmentation, tuple) else (self.augmentation,)
+
+
+def chosen(settings: Any, default: Any) -> Any:
+    """What is not at its default: what a record from before a setting existed, which had its default, compares by.
+
+    Args:
+        settings: of :class:`Settings` or of a part of them, as JSON.
+        default: ``Settings()`` or its part, as the same JSON.
+    """
+    if isinstance(settings, list) and isinstance(default, dict):  # several augmentations
+        return [chosen(each, default) for each in settings]
+    if not (isinstance(settings, dict) and isinstance(default, dict)):
+        return settings
+    own = {name: chosen(value, default.get(name)) for name, value in settings.items() if value != default.get(name)}
+    return {name: value for name, value in own.items() if value != {}}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -18,8 +19,8 @@ from fastzoo.errors import ExportError
 from fastzoo.export import reproduce
 from fastzoo.export.calibrate import Method
 from fastzoo.export.layouts import INTEGERS, PRODUCTS, WEIGHTS, Scheme
+from fastzoo.train import Augmentation, Settings, seeds_run
 from fastzoo.train import recipe as recipes
-from fastzoo.train import seeds_run
 
 from .shell import good, message_of, run
 
@@ -219,16 +220,26 @@ def test_the_spread_is_wider_the_fewer_seeds_there_are() -> None:
     assert 0.91 < five[1] < two[1] <= 1
 
 
+NOISY, WARPED = Augmentation(noise=0.1), Augmentation(noise=0.1, frequency_warp=0.1)
+LOUD, DROPPED = Augmentation(noise=0.2), Augmentation(drop=0.2)
+
+
 @pytest.mark.parametrize(
-    ("recorded", "given", "same"),
+    ("recorded", "given", "changed"),
     [
-        ({"noise": 0.1}, {"noise": 0.1, "newer": 0.0}, True),
-        ([{"noise": 0.1}, {"drop": 0.2}], [{"noise": 0.1, "newer": 0.0}, {"drop": 0.2, "newer": 0.0}], True),
-        ([{"noise": 0.1}], [{"noise": 0.2}], False),
-        ([{"noise": 0.1}], [{"noise": 0.1}, {"drop": 0.2}], False),
-        ([{"noise": 0.1}], {"noise": 0.1}, False),
-        ({"older": 1}, {}, False),
+        ({"augmentation": {"noise": 0.1}}, Settings(augmentation=NOISY), []),
+        ({"augmentation": {"noise": 0.1}}, Settings(augmentation=NOISY, seed=4), []),
+        ({"augmentation": {"noise": 0.1}}, Settings(augmentation=WARPED), ["augmentation"]),
+        ({"augmentation": [{"noise": 0.1}, {"drop": 0.2}]}, Settings(augmentation=(NOISY, DROPPED)), []),
+        ({"augmentation": [{"noise": 0.1}, {"drop": 0.2}]}, Settings(augmentation=(WARPED, DROPPED)), ["augmentation"]),
+        ({"augmentation": [{"noise": 0.1}]}, Settings(augmentation=(LOUD,)), ["augmentation"]),
+        ({"augmentation": [{"noise": 0.1}]}, Settings(augmentation=(NOISY, DROPPED)), ["augmentation"]),
+        ({"augmentation": [{"noise": 0.1}]}, Settings(augmentation=NOISY), ["augmentation"]),
+        ({"epochs": 3}, Settings(epochs=4, at_rest=0.5), ["at_rest", "epochs"]),
+        ({"older": 1}, Settings(), ["older"]),
     ],
 )
-def test_settings_that_came_later_than_a_record_do_not_count(recorded: object, given: object, same: bool) -> None:
-    assert reproduce.agree(recorded, given) is same
+def test_settings_that_came_later_than_a_record_had_their_default(
+    recorded: dict[str, Any], given: Settings, changed: list[str]
+) -> None:
+    assert reproduce.changed_settings(recorded, given) == changed

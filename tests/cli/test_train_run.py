@@ -142,13 +142,11 @@ def test_resume_goes_on_with_what_is_there_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_run_of_several_seeds_goes_on_with_more(tmp_path: Path) -> None:
-    quick = [*QUICK, "--set", "train.epochs=1"]
-    good("train", *quick, "--seeds", "3", "--out", tmp_path / "whole" / "run")
+    good("train", *QUICK, "--seeds", "3", "--out", tmp_path / "whole" / "run")
     out = tmp_path / "run"
-    good("train", *quick, "--seeds", "2", "--out", out)
+    good("train", *QUICK, "--seeds", "2", "--out", out)
     before = content(out)
-    for wanted in ("1", "seeds=many"):
-        option = ["--set", wanted] if "=" in wanted else ["--seeds", wanted]
+    for option in (["--seeds", "1"], ["--set", "seeds=many"]):
         assert "has 2 seed(s), and cannot go on with" in message_of("train", "--resume", *option, "--out", out)
     assert "leave out train.epochs" in message_of("train", "--resume", "--seeds", "3", "--epochs", "2", "--out", out)
     assert content(out) == before
